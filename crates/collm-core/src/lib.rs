@@ -1,0 +1,7 @@
+//! The collaboration, as pure state machines.
+//!
+//! Exits, uploads, asks, fallback, contexts and batch plans, without a clock, a socket, a thread or a tensor. Both roles
+//! take inputs with the time they happened at and *ask* for work through outputs; network and model are slow, fallible
+//! devices outside. See ARCHITECTURE.md for the invariants.
+
+pub mod ids;

@@ -1,0 +1,108 @@
+//! The seam between the collaboration and the tensors: what an engine must do, and nothing of how.
+//!
+//! An [`Engine`] holds the layers of one model file in *stacks*, and key-value memory in *slots*. It is synchronous, batch
+//! first and owned by one thread. Deliberately absent: exits' policies, sampling, uploads, sessions. Those are decided by
+//! `collm-core` from the logits an engine returns.
+
+pub mod conformance;
+mod error;
+pub mod scripted;
+
+pub use collm_core::ids::{Position, SlotId, TokenId};
+pub use error::EngineError;
+
+/// A run of layers with key-value memory of its own. An engine has one to three, fixed when it is loaded:
+///
+/// | file, role | stacks |
+/// |---|---|
+/// | edge part | `Lower` = `[0, e1)`, `Tail` = the tail's layers |
+/// | cloud part | `Upper` = `[e1, N)` |
+/// | whole model | `Lower` = `[0, e1)`, `Upper` = `[e1, N)` |
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stack {
+    /// Layers `[0, e1)`: input token ids, output the hidden state that is uploaded.
+    Lower,
+    /// The edge's own layers after `e1`.
+    Tail,
+    /// Layers `[e1, N)`, the cloud's share.
+    Upper,
+}
+
+/// What turns a hidden state into logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Head {
+    /// Exit 1, on the output of [`Stack::Lower`].
+    Exit1,
+    /// Exit 2, on the output of [`Stack::Tail`].
+    Exit2,
+    /// The model's own final norm and LM head, on the output of the last layer.
+    Final,
+}
+
+/// One position of one session in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// Whose key-value memory.
+    pub slot: SlotId,
+    /// Where in it. Rows of a slot in one call are consecutive and start at the stack's filled length.
+    pub position: Position,
+}
+
+/// What the rows of a batch carry into a stack.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// One token id a row. Only into a stack that starts at layer 0.
+    Tokens(&'a [TokenId]),
+    /// `rows * width` floats, row after row. Only into a stack that does not start at layer 0.
+    Hidden(&'a [f32]),
+}
+
+/// Sizes that callers plan with; all fixed when the engine is loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// Floats in a hidden state.
+    pub width: usize,
+    /// Logits per row.
+    pub vocabulary: usize,
+    /// Key-value slots.
+    pub slots: usize,
+    /// Positions a slot holds.
+    pub context: usize,
+    /// Rows that one call may carry; more is [`EngineError::BatchTooLarge`].
+    pub batch_rows_max: usize,
+    /// The stacks this engine has, in order of layers.
+    pub stacks: Vec<Stack>,
+    /// The heads this engine has.
+    pub heads: Vec<Head>,
+}
+
+/// Runs stacks of layers over rows of several slots at once.
+///
+/// Laws, checked by [`conformance::check`]:
+/// - rows in one batch = the same rows one by one;
+/// - truncate to `p` and recompute = never having gone past `p`;
+/// - slots do not see each other.
+pub trait Engine {
+    /// Sizes fixed at load.
+    fn shape(&self) -> &Shape;
+
+    /// Runs `stack` over `rows` and leaves its output, `rows.len() * width` floats, in `hidden` (cleared first).
+    /// The slots' filled lengths of this stack grow by their rows.
+    ///
+    /// # Errors
+    /// A [`EngineError`] that names the caller's fault (wrong position, no such stack, full slot, non-finite input) leaves every slot as
+    /// it was. [`EngineError::Device`] leaves the slots of these rows undefined: truncate them to 0.
+    fn run(&mut self, stack: Stack, rows: &[Row], input: Input<'_>, hidden: &mut Vec<f32>) -> Result<(), EngineError>;
+
+    /// Scores hidden states (`n * width` floats) with `head` and leaves `n * vocabulary` logits in `logits` (cleared first).
+    ///
+    /// # Errors
+    /// As [`Engine::run`]; no slot is touched.
+    fn score(&mut self, head: Head, hidden: &[f32], logits: &mut Vec<f32>) -> Result<(), EngineError>;
+
+    /// Positions that `stack` holds in `slot`.
+    fn filled(&self, stack: Stack, slot: SlotId) -> usize;
+
+    /// Forgets positions from `length` on, in every stack that has more. Truncating to 0 frees the slot.
+    fn truncate(&mut self, slot: SlotId, length: usize);
+}
