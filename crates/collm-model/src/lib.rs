@@ -1,1 +1,20 @@
-//! model
+//! Model files as files: reading, checking, splitting, fetching.
+//!
+//! A GGUF file comes from people and from networks. Everything here is plain Rust that treats it as hostile until it has
+//! been checked, so that no unchecked byte ever reaches the tensor library. Deliberately absent: tensors as numbers
+//! (nothing here computes), tokenising (the tensor library's vocabulary does it) and any knowledge of sessions.
+
+pub mod digest;
+pub mod gguf;
+mod hyperparameters;
+mod layout;
+mod model_file;
+mod part;
+
+pub use digest::Digest;
+pub use hyperparameters::{
+    Architecture, HyperparameterError, Hyperparameters, Rope, RopeKind, RopeScaling, SlidingWindow,
+};
+pub use layout::LayerName;
+pub use model_file::{ModelError, ModelFile, TensorError};
+pub use part::{CloudPart, EdgePart, ExitNumber, Holding, PairId, PartError, PartIdentity};

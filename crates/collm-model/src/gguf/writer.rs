@@ -1,0 +1,221 @@
+//! Writing a GGUF file: header first, then tensors one by one, aside, renamed when complete.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::value::encode_string;
+use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, TensorType, Value};
+
+/// Version written: the current one.
+const VERSION: u32 = 3;
+
+/// What a file will hold: metadata and the tensor directory. Data follows through [`GgufWriter::write`].
+#[derive(Debug, Clone)]
+pub struct GgufWriter<'a> {
+    metadata: Vec<(String, Value<'a>)>,
+    tensors: Vec<PlannedTensor>,
+}
+
+#[derive(Debug, Clone)]
+struct PlannedTensor {
+    name: String,
+    ty: TensorType,
+    dims: Vec<u64>,
+    byte_count: u64,
+}
+
+/// Why a file was not written. Whatever was at the path before is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The system refused.
+    #[error("cannot write {}: {source}", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The source of a tensor's data failed.
+    #[error("tensor {name:?} is missing from the output: {source}")]
+    Data {
+        /// The tensor.
+        name: String,
+        /// What its source said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Data of another length than type and dimensions say.
+    #[error("tensor {name:?} was announced with {announced} bytes and came with {actual}")]
+    Length {
+        /// The tensor.
+        name: String,
+        /// What type and dimensions say.
+        announced: u64,
+        /// What was given.
+        actual: u64,
+    },
+    /// Dimensions that do not go with the type.
+    #[error("a tensor of type {ty} cannot have the dimensions {dims:?}")]
+    Shape {
+        /// Storage type.
+        ty: TensorType,
+        /// Dimensions, row length first.
+        dims: Vec<u64>,
+    },
+}
+
+impl<'a> Default for GgufWriter<'a> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'a> GgufWriter<'a> {
+    /// An empty file.
+    pub fn new() -> Self {
+        Self { metadata: Vec::new(), tensors: Vec::new() }
+    }
+
+    /// Sets a key, in place if it was there before. The alignment is the writer's own affair and is left out.
+    pub fn set(&mut self, key: &str, value: Value<'a>) {
+        if key == ALIGNMENT_KEY {
+            return;
+        }
+        match self.metadata.iter_mut().find(|(known, _)| known == key) {
+            Some((_, old)) => *old = value,
+            None => self.metadata.push((key.to_owned(), value)),
+        }
+    }
+
+    /// Announces a tensor; data is written in the order of announcement. `dims` has the row length first.
+    pub fn add_tensor(&mut self, name: &str, ty: TensorType, dims: &[u64]) -> Result<(), WriteError> {
+        let shape = || WriteError::Shape { ty, dims: dims.to_vec() };
+        let (&row, rows) = dims.split_first().ok_or_else(shape)?;
+        let rows = rows.iter().try_fold(1_u64, |product, &dim| product.checked_mul(dim));
+        let byte_count = ty.row_bytes(row).zip(rows).and_then(|(row, rows)| row.checked_mul(rows)).ok_or_else(shape)?;
+        self.tensors.push(PlannedTensor { name: name.to_owned(), ty, dims: dims.to_vec(), byte_count });
+        Ok(())
+    }
+
+    /// Bytes of all tensor data.
+    pub fn data_bytes(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.byte_count).sum()
+    }
+
+    /// Writes the file to a temporary name in the folder of `path`, then renames it. `data` is asked for each tensor by name and
+    /// writes its bytes.
+    pub fn write<E>(
+        &self,
+        path: &Path,
+        mut data: impl FnMut(&str, &mut dyn Write) -> Result<(), E>,
+    ) -> Result<(), WriteError>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let unwritable = |source| WriteError::Unwritable { path: path.to_owned(), source };
+        let aside = temporary_beside(path).map_err(unwritable)?;
+        let mut out = Counting { inner: BufWriter::with_capacity(1 << 20, aside), count: 0 };
+        out.write_all(&self.header()).map_err(unwritable)?;
+        for tensor in &self.tensors {
+            out.pad().map_err(unwritable)?;
+            let start = out.count;
+            data(&tensor.name, &mut out)
+                .map_err(|source| WriteError::Data { name: tensor.name.clone(), source: source.into() })?;
+            check_length(tensor, out.count - start)?;
+        }
+        out.pad().map_err(unwritable)?;
+        let aside = out.inner.into_inner().map_err(|error| unwritable(error.into_error()))?;
+        complete(aside, path).map_err(unwritable)
+    }
+
+    fn header(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        out.extend(VERSION.to_le_bytes());
+        out.extend((self.tensors.len() as u64).to_le_bytes());
+        out.extend((self.metadata.len() as u64).to_le_bytes());
+        for (key, value) in &self.metadata {
+            encode_string(key, &mut out);
+            out.extend(value.ty().id().to_le_bytes());
+            value.encode(&mut out);
+        }
+        let mut offset = 0;
+        for tensor in &self.tensors {
+            tensor.encode(offset, &mut out);
+            offset = (offset + tensor.byte_count).next_multiple_of(DEFAULT_ALIGNMENT);
+        }
+        out
+    }
+}
+
+impl PlannedTensor {
+    fn encode(&self, offset: u64, out: &mut Vec<u8>) {
+        encode_string(&self.name, out);
+        out.extend((self.dims.len() as u32).to_le_bytes());
+        for dim in &self.dims {
+            out.extend(dim.to_le_bytes());
+        }
+        out.extend(self.ty.id().to_le_bytes());
+        out.extend(offset.to_le_bytes());
+    }
+}
+
+fn check_length(tensor: &PlannedTensor, actual: u64) -> Result<(), WriteError> {
+    if actual == tensor.byte_count {
+        return Ok(());
+    }
+    Err(WriteError::Length { name: tensor.name.clone(), announced: tensor.byte_count, actual })
+}
+
+/// An empty file in the folder of `path`, so that the rename stays within one file system. Removed when dropped.
+fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    tempfile::Builder::new().prefix(".collm-").suffix(".partial").permissions(shared()).tempfile_in(folder)
+}
+
+/// Readable by others, as the umask allows: a model file is no secret.
+fn shared() -> std::fs::Permissions {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::Permissions::from_mode(0o666)
+}
+
+/// Makes the file durable, then gives it its name.
+fn complete(aside: NamedTempFile, path: &Path) -> io::Result<()> {
+    aside.as_file().sync_all()?;
+    aside.persist(path).map_err(|error| error.error)?;
+    sync_folder(path)
+}
+
+/// The rename itself survives a power cut only once the folder is on disk.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => File::open(".")?.sync_all(),
+    }
+}
+
+/// Counts what goes through, to know where padding is due.
+struct Counting {
+    inner: BufWriter<NamedTempFile>,
+    count: u64,
+}
+
+impl Counting {
+    fn pad(&mut self) -> io::Result<()> {
+        let missing = self.count.next_multiple_of(DEFAULT_ALIGNMENT) - self.count;
+        self.write_all(&[0; DEFAULT_ALIGNMENT as usize][..missing as usize])
+    }
+}
+
+impl Write for Counting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.count += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
