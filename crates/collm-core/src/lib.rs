@@ -4,4 +4,12 @@
 //! take inputs with the time they happened at and *ask* for work through outputs; network and model are slow, fallible
 //! devices outside. See ARCHITECTURE.md for the invariants.
 
+pub mod cloud;
+pub mod edge;
+pub mod frame;
 pub mod ids;
+pub mod limits;
+pub mod policy;
+pub mod sampling;
+pub mod states;
+pub mod time;

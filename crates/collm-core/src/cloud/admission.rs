@@ -1,0 +1,91 @@
+//! Who is let in: the handshake, and the memory budget.
+//!
+//! Memory is budgeted before it is taken. Idle contexts give way, least recently used first: their key-value slot when
+//! another context must compute (see `batch`), their states when another context's states do not fit.
+
+use super::{Cloud, CloudConfig, context::Context};
+use crate::{
+    frame::{Feed, Open, PROTOCOL, Refusal, RefusalCode},
+    ids::SessionId,
+};
+
+/// Whether the handshake passes.
+pub(super) fn check(open: &Open, config: &CloudConfig) -> Result<(), Refusal> {
+    let (ours, theirs) = (&config.identity, &open.identity);
+    let refuse = |code, message| Err(Refusal { code, message });
+    if open.protocol != PROTOCOL {
+        let message = format!(
+            "the edge speaks protocol {} and this cloud speaks {PROTOCOL}; update the older one",
+            open.protocol
+        );
+        return refuse(RefusalCode::Protocol, message);
+    }
+    if ours != theirs {
+        return refuse(RefusalCode::Identity, difference(ours, theirs));
+    }
+    if open.feed == Feed::Tokens && !config.holds_whole {
+        let message =
+            "this cloud holds only its part and needs hidden states; start it with the whole model to send tokens"
+                .into();
+        return refuse(RefusalCode::Feed, message);
+    }
+    if let Err(error) = open.sampling.validated() {
+        return refuse(RefusalCode::Malformed, error.to_string());
+    }
+    Ok(())
+}
+
+fn difference(ours: &crate::frame::Identity, theirs: &crate::frame::Identity) -> String {
+    let fields = [
+        ("pair", ours.pair.clone(), theirs.pair.clone()),
+        ("source model", ours.source.clone(), theirs.source.clone()),
+        ("upload layer", ours.upload_at.to_string(), theirs.upload_at.to_string()),
+        ("width", ours.width.to_string(), theirs.width.to_string()),
+        ("vocabulary", ours.vocabulary.to_string(), theirs.vocabulary.to_string()),
+    ];
+    let differing: Vec<String> = fields
+        .into_iter()
+        .filter(|(_, ours, theirs)| ours != theirs)
+        .map(|(name, ours, theirs)| format!("{name} {theirs} at the edge, {ours} here"))
+        .collect();
+    format!("the halves do not belong together ({}); use both files of one split", differing.join("; "))
+}
+
+impl Cloud {
+    /// Makes room for one more context.
+    pub(super) fn admit_context(&mut self) -> Result<(), Refusal> {
+        if self.contexts.len() < self.config.contexts_max as usize || self.drop_least_recent(None) {
+            return Ok(());
+        }
+        let message = format!("all {} contexts are in use; retry later", self.config.contexts_max);
+        Err(Refusal { code: RefusalCode::Busy, message })
+    }
+
+    /// Makes room for `bytes` more of uploads by `session`.
+    pub(super) fn admit_bytes(&mut self, session: SessionId, bytes: usize) -> Result<(), Refusal> {
+        while self.states_bytes() + bytes > self.config.states_bytes_max {
+            if !self.drop_least_recent(Some(session)) {
+                let message =
+                    format!("the {} bytes for hidden states are in use; retry later", self.config.states_bytes_max);
+                return Err(Refusal { code: RefusalCode::Busy, message });
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the idle context that was not used for longest, except one. Its edge, if there, hears of it at its next ask.
+    fn drop_least_recent(&mut self, except: Option<SessionId>) -> bool {
+        let idle = |context: &&Context| context.work.is_idle() && Some(context.session) != except;
+        let Some(session) = self.contexts.values().filter(idle).min_by_key(|context| context.used).map(|c| c.session)
+        else {
+            return false;
+        };
+        self.forget(session);
+        true
+    }
+
+    /// Bytes of uploads held for all sessions.
+    pub(super) fn states_bytes(&self) -> usize {
+        self.contexts.values().map(Context::bytes).sum()
+    }
+}

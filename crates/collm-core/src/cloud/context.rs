@@ -1,0 +1,243 @@
+//! What the cloud holds of one session: the states it was sent, how far they are computed, and what is asked.
+
+use std::collections::VecDeque;
+
+use super::{BatchInput, PeerId, Scoring};
+use crate::{
+    frame::{Ask, Feed, Open},
+    ids::{Epoch, Position, SessionId, SlotId, TokenId},
+    sampling::Sampling,
+    states::{StateBlock, StateLog},
+    time::Time,
+};
+
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) session: SessionId,
+    /// Tells contexts of the same session apart when one replaces another while a batch runs.
+    pub(super) serial: u64,
+    /// The stream in use; `None` while the edge is away.
+    pub(super) peer: Option<PeerId>,
+    pub(super) epoch: Epoch,
+    pub(super) feed: Feed,
+    pub(super) sampling: Sampling,
+    pub(super) slot: Option<SlotId>,
+    /// Positions whose keys and values are in the slot.
+    pub(super) computed: u32,
+    pub(super) held: Held,
+    pub(super) work: Work,
+    pub(super) used: Time,
+}
+
+/// What was uploaded.
+#[derive(Debug)]
+pub(super) enum Held {
+    States(StateLog),
+    Tokens(Vec<TokenId>),
+}
+
+/// What is asked of the context.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Open asks by rising position.
+    Asks(VecDeque<Question>),
+    /// The cloud generates by itself (cloud mode).
+    Generate { next: Question, left: u32, stop: Vec<TokenId> },
+}
+
+/// One token to compute.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    pub(super) position: Position,
+    pub(super) recent: Vec<TokenId>,
+    pub(super) since: Time,
+}
+
+impl Context {
+    pub(super) fn new(open: &Open, serial: u64, peer: PeerId, now: Time) -> Self {
+        Self {
+            session: open.session,
+            serial,
+            peer: Some(peer),
+            epoch: open.epoch,
+            feed: open.feed,
+            sampling: open.sampling,
+            slot: None,
+            computed: 0,
+            held: match open.feed {
+                Feed::States(_) => Held::States(StateLog::default()),
+                Feed::Tokens => Held::Tokens(Vec::new()),
+            },
+            work: Work::none(),
+            used: now,
+        }
+    }
+
+    /// Whether a reconnecting edge can go on with this context.
+    pub(super) fn continues(&self, open: &Open) -> bool {
+        (self.epoch, self.feed, self.sampling) == (open.epoch, open.feed, open.sampling)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match &self.held {
+            Held::States(log) => log.bytes(),
+            Held::Tokens(tokens) => size_of_val(tokens.as_slice()),
+        }
+    }
+
+    /// Forgets positions from `length` on, and the questions about them.
+    pub(super) fn truncate(&mut self, length: u32) {
+        match &mut self.held {
+            Held::States(log) => log.truncate(length),
+            Held::Tokens(tokens) => tokens.truncate(length as usize),
+        }
+        self.computed = self.computed.min(length);
+        self.work.truncate(length);
+    }
+
+    /// Adds a question. The keys and values from its position on are computed anew if they were computed already.
+    pub(super) fn ask(&mut self, ask: Ask, now: Time) {
+        let question = Question { position: ask.position, recent: ask.recent, since: now };
+        self.computed = self.computed.min(ask.position.0);
+        let mut asks = match std::mem::replace(&mut self.work, Work::none()) {
+            Work::Asks(asks) => asks,
+            Work::Generate { .. } => VecDeque::new(),
+        };
+        let index = asks.partition_point(|open| open.position < question.position);
+        if asks.get(index).is_some_and(|open| open.position == question.position) {
+            asks[index] = question;
+        } else {
+            asks.insert(index, question);
+        }
+        self.work = Work::Asks(asks);
+    }
+
+    /// Starts generating after `position`.
+    pub(super) fn generate(&mut self, position: Position, left: u32, stop: Vec<TokenId>, now: Time) {
+        self.computed = self.computed.min(position.0);
+        let next = Question { position, recent: self.recent(), since: now };
+        self.work = Work::Generate { next, left, stop };
+    }
+
+    /// Takes the generated token as the next input, and asks for its successor unless the text ends here.
+    pub(super) fn feed_back(&mut self, token: TokenId, context_max: u32, now: Time) {
+        let Work::Generate { left, stop, .. } = std::mem::replace(&mut self.work, Work::none()) else {
+            return;
+        };
+        let Held::Tokens(tokens) = &mut self.held else {
+            return;
+        };
+        let length = tokens.len() as u32;
+        if left <= 1 || stop.contains(&token) || length >= context_max {
+            return;
+        }
+        tokens.push(token);
+        self.generate(Position(length), left - 1, stop, now);
+    }
+
+    /// Rows to compute before the last open question is answered.
+    pub(super) fn rows_wanted(&self) -> u32 {
+        self.work.last_position().map_or(0, |position| position.0 + 1 - self.computed)
+    }
+
+    /// The next `rows` rows and the questions among them.
+    pub(super) fn next_rows(&self, rows: u32) -> (BatchInput, Vec<Scoring>) {
+        let (from, to) = (self.computed, self.computed + rows);
+        let input = match &self.held {
+            Held::States(log) => BatchInput::States(log.pieces(from, to, u32::MAX).map(|(_, block)| block).collect()),
+            Held::Tokens(tokens) => BatchInput::Tokens(tokens[from as usize..to as usize].to_vec()),
+        };
+        let scores = self.work.questions().filter(|question| question.position.0 < to).map(|question| Scoring {
+            position: question.position,
+            sampling: self.sampling,
+            recent: question.recent.clone(),
+        });
+        (input, scores.collect())
+    }
+
+    fn recent(&self) -> Vec<TokenId> {
+        let count = self.sampling.recent_needed() as usize;
+        match &self.held {
+            Held::Tokens(tokens) => tokens[tokens.len().saturating_sub(count)..].to_vec(),
+            Held::States(_) => Vec::new(),
+        }
+    }
+}
+
+impl Held {
+    pub(super) fn rows(&self) -> u32 {
+        match self {
+            Self::States(log) => log.rows(),
+            Self::Tokens(tokens) => tokens.len() as u32,
+        }
+    }
+
+    /// `false` if the context is fed with tokens.
+    pub(super) fn push_states(&mut self, block: StateBlock) -> bool {
+        match self {
+            Self::States(log) => {
+                log.push(block);
+                true
+            }
+            Self::Tokens(_) => false,
+        }
+    }
+
+    /// `false` if the context is fed with states.
+    pub(super) fn push_tokens(&mut self, new: &[TokenId]) -> bool {
+        match self {
+            Self::Tokens(tokens) => {
+                tokens.extend_from_slice(new);
+                true
+            }
+            Self::States(_) => false,
+        }
+    }
+}
+
+impl Work {
+    pub(super) fn none() -> Self {
+        Self::Asks(VecDeque::new())
+    }
+
+    /// Open questions by rising position.
+    pub(super) fn questions(&self) -> impl Iterator<Item = &Question> {
+        let (asks, next) = match self {
+            Self::Asks(asks) => (Some(asks), None),
+            Self::Generate { next, .. } => (None, Some(next)),
+        };
+        asks.into_iter().flatten().chain(next)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.questions().next().is_none()
+    }
+
+    /// When the longest waiting question came.
+    pub(super) fn since(&self) -> Option<Time> {
+        self.questions().map(|question| question.since).min()
+    }
+
+    fn last_position(&self) -> Option<Position> {
+        self.questions().map(|question| question.position).max()
+    }
+
+    /// Takes the question about `position`, if it is still open. A generating context keeps its own.
+    pub(super) fn take(&mut self, position: Position) -> Option<Question> {
+        match self {
+            Self::Asks(asks) => {
+                let index = asks.iter().position(|question| question.position == position)?;
+                asks.remove(index)
+            }
+            Self::Generate { next, .. } => (next.position == position).then(|| next.clone()),
+        }
+    }
+
+    fn truncate(&mut self, length: u32) {
+        match self {
+            Self::Asks(asks) => asks.retain(|question| question.position.0 < length),
+            Self::Generate { next, .. } if next.position.0 < length => {}
+            Self::Generate { .. } => *self = Self::none(),
+        }
+    }
+}

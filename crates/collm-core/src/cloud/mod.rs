@@ -1,0 +1,417 @@
+//! The cloud: keeps each session's context and finishes only what its edge is unsure of.
+//!
+//! [`Cloud`] is the paper's context manager (section IV-C) for many sessions: contexts with a fixed memory budget, admission,
+//! eviction, and a plan that puts rows of several sessions into one batch. After every input, drain
+//! [`Cloud::poll_output`] before the next input. Absent on purpose: sockets, threads, tensors, text.
+
+mod admission;
+mod batch;
+mod context;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use self::{batch::Running, context::Context};
+use crate::{
+    frame::{Feed, Identity, Open, Refusal, RefusalCode, ToCloud, ToEdge},
+    ids::{Epoch, Position, SessionId, SlotId, TokenId},
+    sampling::{Choice, Scoring},
+    states::StateBlock,
+    time::Time,
+};
+
+/// Everything a cloud is told at start.
+#[derive(Debug, Clone)]
+pub struct CloudConfig {
+    /// The half it holds. A cloud with the whole model takes the identity of the pair it serves.
+    pub identity: Identity,
+    /// Whether it holds `[0, e1)` too, and so serves sessions fed with tokens.
+    pub holds_whole: bool,
+    /// Positions of a context.
+    pub context: u32,
+    /// Contexts with key-value memory at once (slots of the engine).
+    pub slots: u32,
+    /// Rows of one batch.
+    pub batch_rows_max: u32,
+    /// Sessions held at once, with key-value memory or not. More are refused as busy.
+    pub contexts_max: u32,
+    /// Bytes of hidden states held for all sessions together.
+    pub states_bytes_max: usize,
+    /// A context that nobody used for so long is dropped.
+    pub idle_max: Duration,
+}
+
+/// One stream from one edge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u64);
+
+/// What the cloud wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send a frame, after all earlier ones of the stream.
+    Transmit(PeerId, ToEdge),
+    /// End the stream after what was transmitted. No [`Cloud::handle_link_down`] is owed for it.
+    Disconnect(PeerId),
+    /// Compute. There is never more than one batch under way. Owed: one [`Cloud::handle_compute`].
+    Compute(Batch),
+}
+
+/// Rows of several sessions for one pass through the layers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// One a session; never empty.
+    pub parts: Vec<BatchPart>,
+}
+
+/// One session's rows in a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchPart {
+    /// Key-value memory to work in.
+    pub slot: SlotId,
+    /// Position of the first row. The slot is truncated to it before: it may hold another session's rows, or later ones.
+    pub first: Position,
+    /// What the rows carry.
+    pub input: BatchInput,
+    /// Rows to score with the model's head, by rising position.
+    pub scores: Vec<Scoring>,
+}
+
+/// What the rows of a batch carry.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BatchInput {
+    /// Into layers `[e1, N)`.
+    States(Vec<StateBlock>),
+    /// Into layers `[0, N)`.
+    Tokens(Vec<TokenId>),
+}
+
+/// What came of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BatchOutcome {
+    /// For every part, one choice a scored row, or why its logits are unusable.
+    Done {
+        /// In the order of the batch's parts.
+        choices: Vec<Result<Vec<Choice>, String>>,
+        /// Time the engine took for the batch.
+        compute: Duration,
+    },
+    /// The engine failed; the slots of these parts hold garbage.
+    Failed(String),
+}
+
+/// What a cloud holds at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Occupancy {
+    /// Open streams.
+    pub peers: usize,
+    /// Sessions held.
+    pub contexts: usize,
+    /// Sessions with key-value memory.
+    pub slots: usize,
+    /// Bytes of uploads held.
+    pub states_bytes: usize,
+    /// Sessions with an open question.
+    pub waiting: usize,
+}
+
+/// Questions that one session may have open.
+const QUESTIONS_MAX: usize = 64;
+
+/// The cloud of many sessions.
+#[derive(Debug)]
+pub struct Cloud {
+    config: CloudConfig,
+    contexts: BTreeMap<SessionId, Context>,
+    /// How each stream introduced itself, with the epoch it is in now.
+    peers: BTreeMap<PeerId, Open>,
+    free_slots: Vec<SlotId>,
+    running: Option<Running>,
+    contexts_made: u64,
+    draining: bool,
+    outputs: VecDeque<Output>,
+}
+
+impl Cloud {
+    /// A cloud without contexts.
+    pub fn new(config: CloudConfig) -> Self {
+        Self {
+            contexts: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            // Popped from the end: the lowest slot first.
+            free_slots: (0..config.slots).rev().map(SlotId).collect(),
+            running: None,
+            contexts_made: 0,
+            draining: false,
+            outputs: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// A frame came in. The first of a stream must be [`ToCloud::Open`].
+    pub fn handle_frame(&mut self, now: Time, peer: PeerId, frame: ToCloud) {
+        let result = match frame {
+            ToCloud::Open(open) => self.open(now, peer, open),
+            frame => self.session_frame(now, peer, frame),
+        };
+        if let Err(refusal) = result {
+            self.refuse(now, peer, refusal);
+        }
+        self.plan(now);
+    }
+
+    /// Ends a stream, this one only, with a reason: its frames broke a rule, or its bytes were no frames.
+    pub fn refuse(&mut self, now: Time, peer: PeerId, refusal: Refusal) {
+        self.detach(now, peer);
+        self.end_stream(peer, refusal);
+        self.plan(now);
+    }
+
+    /// A stream failed or was ended by the edge. Its context is kept for a while.
+    pub fn handle_link_down(&mut self, now: Time, peer: PeerId) {
+        self.detach(now, peer);
+        self.plan(now);
+    }
+
+    /// The batch is done.
+    pub fn handle_compute(&mut self, now: Time, outcome: BatchOutcome) {
+        self.batch_done(now, outcome);
+        self.plan(now);
+    }
+
+    /// The moment of [`Cloud::poll_timeout`] has come.
+    pub fn handle_timeout(&mut self, now: Time) {
+        let idle_max = self.config.idle_max;
+        let stale = self.contexts.values().filter(|context| context.work.is_idle() && now >= context.used + idle_max);
+        for session in stale.map(|context| context.session).collect::<Vec<_>>() {
+            self.forget(session);
+        }
+        self.plan(now);
+    }
+
+    /// From now on new sessions are refused; those that are open go on.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// The next thing to do, in order.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Cloud::handle_timeout`], if nothing else happens before.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let idle = self.contexts.values().filter(|context| context.work.is_idle());
+        idle.map(|context| context.used + self.config.idle_max).min()
+    }
+
+    /// What is held now.
+    pub fn occupancy(&self) -> Occupancy {
+        let contexts = self.contexts.values();
+        Occupancy {
+            peers: self.peers.len(),
+            contexts: self.contexts.len(),
+            slots: contexts.clone().filter(|context| context.slot.is_some()).count(),
+            states_bytes: self.states_bytes(),
+            waiting: contexts.filter(|context| !context.work.is_idle()).count(),
+        }
+    }
+
+    fn open(&mut self, now: Time, peer: PeerId, open: Open) -> Result<(), Refusal> {
+        if self.peers.contains_key(&peer) {
+            return Err(malformed("a stream opens once"));
+        }
+        admission::check(&open, &self.config)?;
+        if self.draining {
+            let message = "this cloud is stopping; retry later or elsewhere".into();
+            return Err(Refusal { code: RefusalCode::Draining, message });
+        }
+        self.supersede(now, open.session);
+        if self.contexts.get(&open.session).is_some_and(|context| !context.continues(&open)) {
+            self.forget(open.session);
+        }
+        self.peers.insert(peer, open);
+        let context = self.context(now, peer)?;
+        context.peer = Some(peer);
+        let held = context.held.rows();
+        self.outputs.push_back(Output::Transmit(peer, ToEdge::Opened { held }));
+        Ok(())
+    }
+
+    /// Ends the stream that a session had before, if it is still there.
+    fn supersede(&mut self, now: Time, session: SessionId) {
+        let old = self.peers.iter().find(|(_, open)| open.session == session).map(|(&peer, _)| peer);
+        if let Some(old) = old {
+            let message = "the session was opened by another connection".into();
+            self.detach(now, old);
+            self.end_stream(old, Refusal { code: RefusalCode::Superseded, message });
+        }
+    }
+
+    fn session_frame(&mut self, now: Time, peer: PeerId, frame: ToCloud) -> Result<(), Refusal> {
+        let Some(open) = self.peers.get_mut(&peer) else {
+            return Err(malformed("the first frame of a stream must open a session"));
+        };
+        let current = open.epoch;
+        match frame {
+            ToCloud::Close => {
+                let session = open.session;
+                self.forget(session);
+                self.peers.remove(&peer);
+                self.outputs.push_back(Output::Disconnect(peer));
+                Ok(())
+            }
+            ToCloud::Truncate { epoch, length } if epoch > current => {
+                open.epoch = epoch;
+                let context = self.context(now, peer)?;
+                context.epoch = epoch;
+                context.truncate(length);
+                Ok(())
+            }
+            frame => match epoch_of(&frame) {
+                Some(epoch) if epoch > current => Err(malformed("a frame of an epoch that has not begun")),
+                Some(epoch) if epoch < current => Ok(()),
+                _ => self.current_frame(now, peer, frame),
+            },
+        }
+    }
+
+    /// A frame of the session's present epoch.
+    fn current_frame(&mut self, now: Time, peer: PeerId, frame: ToCloud) -> Result<(), Refusal> {
+        match frame {
+            ToCloud::States { first, block, .. } => {
+                let fits = Feed::States(block.encoding()) == self.context(now, peer)?.feed;
+                self.upload(now, peer, first, block.rows(), block.bytes().len(), |held| fits && held.push_states(block))
+            }
+            ToCloud::Tokens { first, tokens, .. } => {
+                let vocabulary = self.config.identity.vocabulary;
+                if tokens.is_empty() || tokens.iter().any(|token| token.0 >= vocabulary) {
+                    return Err(malformed("tokens outside the vocabulary, or none"));
+                }
+                let bytes = size_of_val(tokens.as_slice());
+                self.upload(now, peer, first, tokens.len() as u32, bytes, |held| held.push_tokens(&tokens))
+            }
+            ToCloud::Ask(ask) => {
+                let position = ask.position;
+                self.question(now, peer, position, |context| {
+                    context.ask(ask, now);
+                    context.work.questions().count() <= QUESTIONS_MAX
+                })
+            }
+            ToCloud::Generate { position, tokens_max, stop, .. } => self.question(now, peer, position, |context| {
+                let possible = context.feed == Feed::Tokens && position.0 + 1 == context.held.rows() && tokens_max > 0;
+                context.generate(position, tokens_max, stop, now);
+                possible
+            }),
+            ToCloud::Open(_) | ToCloud::Truncate { .. } | ToCloud::Close => Ok(()),
+        }
+    }
+
+    /// Adds `rows` positions from `first` on. What follows a hole cannot be used: it is dropped, and the next question says what is missing.
+    fn upload(
+        &mut self,
+        now: Time,
+        peer: PeerId,
+        first: Position,
+        rows: u32,
+        bytes: usize,
+        push: impl FnOnce(&mut context::Held) -> bool,
+    ) -> Result<(), Refusal> {
+        let context_max = self.config.context;
+        let context = self.context(now, peer)?;
+        let session = context.session;
+        let held = context.held.rows();
+        if first.0 > held {
+            return Ok(());
+        }
+        if first.0 < held {
+            return Err(malformed("positions that were uploaded before"));
+        }
+        if held.saturating_add(rows) > context_max {
+            let message = format!("the session outgrows this cloud's context of {context_max} positions");
+            return Err(Refusal { code: RefusalCode::ContextLength, message });
+        }
+        self.admit_bytes(session, bytes)?;
+        if push(&mut self.context(now, peer)?.held) {
+            Ok(())
+        } else {
+            Err(malformed("an upload that is not what the session announced"))
+        }
+    }
+
+    /// Puts a question to a context that holds its position; says what is missing otherwise.
+    fn question(
+        &mut self,
+        now: Time,
+        peer: PeerId,
+        position: Position,
+        put: impl FnOnce(&mut Context) -> bool,
+    ) -> Result<(), Refusal> {
+        let context = self.context(now, peer)?;
+        let held = context.held.rows();
+        if position.0 >= held {
+            let missing = ToEdge::Missing { epoch: context.epoch, held };
+            self.outputs.push_back(Output::Transmit(peer, missing));
+            return Ok(());
+        }
+        if put(context) { Ok(()) } else { Err(malformed("a question that this session cannot ask")) }
+    }
+
+    /// The context of an open stream, made anew if it had to give way.
+    fn context(&mut self, now: Time, peer: PeerId) -> Result<&mut Context, Refusal> {
+        let session = self.peers[&peer].session;
+        if !self.contexts.contains_key(&session) {
+            self.admit_context()?;
+            self.contexts_made += 1;
+            let context = Context::new(&self.peers[&peer], self.contexts_made, peer, now);
+            self.contexts.insert(session, context);
+        }
+        let context = self.contexts.get_mut(&session).expect("inserted above");
+        context.used = now;
+        Ok(context)
+    }
+
+    /// Drops a context and frees its slot. A batch that works on it finishes for nobody.
+    fn forget(&mut self, session: SessionId) {
+        if let Some(context) = self.contexts.remove(&session) {
+            self.free_slots.extend(context.slot);
+        }
+    }
+
+    /// Takes a stream off its context. What it asked is no longer of use to anyone.
+    fn detach(&mut self, now: Time, peer: PeerId) {
+        let Some(open) = self.peers.remove(&peer) else {
+            return;
+        };
+        if let Some(context) = self.contexts.get_mut(&open.session).filter(|context| context.peer == Some(peer)) {
+            context.peer = None;
+            context.work = context::Work::none();
+            context.used = now;
+        }
+    }
+
+    fn end_stream(&mut self, peer: PeerId, refusal: Refusal) {
+        self.peers.remove(&peer);
+        self.outputs.push_back(Output::Transmit(peer, ToEdge::Refused(refusal)));
+        self.outputs.push_back(Output::Disconnect(peer));
+    }
+}
+
+fn malformed(what: &str) -> Refusal {
+    Refusal {
+        code: RefusalCode::Malformed,
+        message: format!("the edge sent {what}; it has a fault or another version"),
+    }
+}
+
+fn epoch_of(frame: &ToCloud) -> Option<Epoch> {
+    match frame {
+        ToCloud::States { epoch, .. }
+        | ToCloud::Tokens { epoch, .. }
+        | ToCloud::Generate { epoch, .. }
+        | ToCloud::Truncate { epoch, .. } => Some(*epoch),
+        ToCloud::Ask(ask) => Some(ask.epoch),
+        ToCloud::Open(_) | ToCloud::Close => None,
+    }
+}

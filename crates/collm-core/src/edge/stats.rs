@@ -1,0 +1,75 @@
+//! What one answer cost: the columns of every table and result file.
+
+use std::time::Duration;
+
+use super::{Source, Token};
+use crate::{frame::Answer, time::Time};
+
+/// Sums over one answer. Bytes are the driver's to add: the core does not know how frames are written.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Stats {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Tokens that left at exit 1.
+    pub exit1_tokens: u32,
+    /// Tokens that left at exit 2, degraded ones included.
+    pub exit2_tokens: u32,
+    /// Tokens that the cloud decided.
+    pub cloud_tokens: u32,
+    /// Tokens of the whole model on the device.
+    pub whole_tokens: u32,
+    /// Tokens emitted below the threshold because the cloud was not there.
+    pub degraded_tokens: u32,
+    /// Asks sent, repeated ones included.
+    pub asks: u32,
+    /// Times the edge stood still until an answer came.
+    pub round_trips_waited: u32,
+    /// Time stood still for answers, in vain or not.
+    pub waited: Duration,
+    /// Engine time at the edge.
+    pub edge_compute: Duration,
+    /// Engine time in the cloud: this session's share of its batches.
+    pub cloud_compute: Duration,
+    /// Time that asks waited in the cloud before their batch began.
+    pub cloud_queued: Duration,
+    /// Positions uploaded, repeated ones included.
+    pub positions_uploaded: u32,
+    /// Positions uploaded again because the cloud no longer held them.
+    pub positions_replayed: u32,
+    /// Streams opened.
+    pub connections: u32,
+    /// From the request to the first token; `None` if there was none.
+    pub first_token: Option<Duration>,
+    /// From the request to the end.
+    pub total: Duration,
+}
+
+impl Stats {
+    /// Tokens of the answer.
+    pub fn answer_tokens(&self) -> u32 {
+        self.exit1_tokens + self.exit2_tokens + self.cloud_tokens + self.whole_tokens
+    }
+
+    /// Time per output token after the first (TPOT); `None` for fewer than two tokens.
+    pub fn time_per_token(&self) -> Option<Duration> {
+        let later = self.answer_tokens().checked_sub(1).filter(|&count| count > 0)?;
+        Some((self.total - self.first_token?) / later)
+    }
+
+    pub(super) fn count_token(&mut self, token: &Token, submitted: Time, now: Time) {
+        let counter = match token.source {
+            Source::Exit1 => &mut self.exit1_tokens,
+            Source::Exit2 => &mut self.exit2_tokens,
+            Source::Cloud => &mut self.cloud_tokens,
+            Source::Whole => &mut self.whole_tokens,
+        };
+        *counter += 1;
+        self.degraded_tokens += u32::from(token.degraded);
+        self.first_token.get_or_insert(now - submitted);
+    }
+
+    pub(super) fn count_answer(&mut self, answer: &Answer) {
+        self.cloud_compute += answer.compute;
+        self.cloud_queued += answer.queued;
+    }
+}

@@ -1,0 +1,178 @@
+//! A session's way to the cloud: the state of its stream, what was uploaded on it, and what can be replayed.
+//!
+//! Each position goes up once a stream. A later stream starts where the cloud says it stands.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{Output, Stats, StreamId};
+use crate::{
+    frame::{Open, ToCloud},
+    ids::{Epoch, Position, SessionId, TokenId},
+    states::{StateBlock, StateLog},
+    time::Time,
+};
+
+#[derive(Debug)]
+pub(super) struct Uplink {
+    stream: StreamId,
+    state: State,
+    /// States of every position computed so far, as they are on the wire.
+    log: StateLog,
+    /// Positions that this stream's cloud has or was sent.
+    sent: u32,
+    /// Positions that were sent on any stream.
+    sent_ever: u32,
+    rows_max: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Not wanted, or refused for good.
+    Off,
+    /// Wanted, and not there.
+    Down,
+    /// Opened by us, not yet confirmed.
+    Opening {
+        since: Time,
+        /// A session's first stream: the cloud can hold nothing of it, so uploading need not wait for the confirmation.
+        fresh: bool,
+    },
+    Up,
+}
+
+impl Uplink {
+    pub(super) fn new(session: SessionId, wanted: bool, rows_max: u32) -> Self {
+        Self {
+            stream: StreamId { session, attempt: 0 },
+            state: if wanted { State::Down } else { State::Off },
+            log: StateLog::default(),
+            sent: 0,
+            sent_ever: 0,
+            rows_max,
+        }
+    }
+
+    /// Whether a stream should be opened when the breaker allows it.
+    pub(super) fn wants_stream(&self) -> bool {
+        self.state == State::Down
+    }
+
+    /// Whether `stream` is the one in use.
+    pub(super) fn is(&self, stream: StreamId) -> bool {
+        self.stream == stream && self.is_open()
+    }
+
+    /// Whether frames may be transmitted.
+    pub(super) fn can_send(&self) -> bool {
+        matches!(self.state, State::Up | State::Opening { fresh: true, .. })
+    }
+
+    /// Whether an ask may still be answered on the stream in use.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Up | State::Opening { .. })
+    }
+
+    /// When an unconfirmed stream counts as failed.
+    pub(super) fn deadline(&self, patience: Duration) -> Option<Time> {
+        match self.state {
+            State::Opening { since, .. } => Some(since + patience),
+            _ => None,
+        }
+    }
+
+    pub(super) fn open(&mut self, now: Time, open: Open, out: &mut VecDeque<Output>) {
+        self.state = State::Opening { since: now, fresh: self.stream.attempt == 0 };
+        self.stream.attempt += 1;
+        self.sent = 0;
+        out.push_back(Output::Connect(self.stream, open));
+    }
+
+    /// The cloud confirmed the stream and holds `held` positions. Returns whether sending had to wait for this.
+    pub(super) fn opened(&mut self, held: u32) -> bool {
+        let waited = self.state != State::Up && !self.can_send();
+        self.state = State::Up;
+        if waited {
+            self.sent = held;
+        }
+        waited
+    }
+
+    /// The stream is gone; try again later, or never.
+    pub(super) fn lose(&mut self, retry: bool) {
+        self.state = if retry { State::Down } else { State::Off };
+    }
+
+    /// Says goodbye on a stream that is open.
+    pub(super) fn close(&mut self, out: &mut VecDeque<Output>) {
+        if self.is_open() {
+            out.push_back(Output::Transmit(self.stream, ToCloud::Close));
+            self.disconnect(out);
+        }
+        self.state = State::Off;
+    }
+
+    /// Ends the stream without goodbye, so that the cloud keeps the context for a while.
+    pub(super) fn disconnect(&self, out: &mut VecDeque<Output>) {
+        out.push_back(Output::Disconnect(self.stream));
+    }
+
+    /// The cloud holds only `held` positions: what comes after is sent again. `false` if it cannot hold that many.
+    pub(super) fn rewind(&mut self, held: u32) -> bool {
+        let possible = held <= self.sent;
+        if possible {
+            self.sent = held;
+        }
+        possible
+    }
+
+    /// Keeps states for upload and replay.
+    pub(super) fn keep(&mut self, block: StateBlock) {
+        self.log.push(block);
+    }
+
+    /// Uploads the states that this stream's cloud does not have.
+    pub(super) fn send_states(&mut self, epoch: Epoch, stats: &mut Stats, out: &mut VecDeque<Output>) {
+        let to = self.log.rows();
+        for (first, block) in self.log.pieces(self.sent, to, self.rows_max) {
+            out.push_back(Output::Transmit(self.stream, ToCloud::States { epoch, first: Position(first), block }));
+        }
+        self.count_sent(to, stats);
+    }
+
+    /// Uploads the tokens that this stream's cloud does not have.
+    pub(super) fn send_tokens(
+        &mut self,
+        epoch: Epoch,
+        tokens: &[TokenId],
+        stats: &mut Stats,
+        out: &mut VecDeque<Output>,
+    ) {
+        let new = tokens.get(self.sent as usize..).unwrap_or_default();
+        let mut first = self.sent;
+        for piece in new.chunks(self.rows_max as usize) {
+            let frame = ToCloud::Tokens { epoch, first: Position(first), tokens: piece.to_vec() };
+            out.push_back(Output::Transmit(self.stream, frame));
+            first += piece.len() as u32;
+        }
+        self.count_sent(first, stats);
+    }
+
+    /// The cloud made the next token itself and so holds it.
+    pub(super) fn grown_there(&mut self) {
+        self.sent += 1;
+        self.sent_ever = self.sent_ever.max(self.sent);
+    }
+
+    /// Transmits any other frame.
+    pub(super) fn transmit(&self, frame: ToCloud, out: &mut VecDeque<Output>) {
+        out.push_back(Output::Transmit(self.stream, frame));
+    }
+
+    fn count_sent(&mut self, to: u32, stats: &mut Stats) {
+        let again = to.min(self.sent_ever).saturating_sub(self.sent);
+        stats.positions_uploaded += to.saturating_sub(self.sent);
+        stats.positions_replayed += again;
+        self.sent = self.sent.max(to);
+        self.sent_ever = self.sent_ever.max(self.sent);
+    }
+}

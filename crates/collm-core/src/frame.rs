@@ -1,0 +1,193 @@
+//! What edge and cloud say to each other. Already parsed: a frame that exists is within its limits.
+//!
+//! One ordered stream a session. Bytes and field numbers are `collm-wire`'s business.
+
+use std::time::Duration;
+
+use crate::{
+    ids::{Epoch, Position, SessionId, TokenId},
+    sampling::Sampling,
+    states::{Encoding, StateBlock},
+};
+
+/// What a session feeds the cloud's context with; fixed when it opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feed {
+    /// Hidden states after `e1`.
+    States(Encoding),
+    /// Token ids: the cloud holds the whole model and computes `[0, e1)` itself.
+    Tokens,
+}
+
+/// Who the two halves are. Compared in the handshake; halves of different pairs must never talk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Pair id of the split (hexadecimal), the same in both parts.
+    pub pair: String,
+    /// SHA-256 of the source model (hexadecimal).
+    pub source: String,
+    /// Layer after which states are uploaded (`e1`).
+    pub upload_at: u32,
+    /// Floats in a hidden state.
+    pub width: u32,
+    /// Entries of the vocabulary.
+    pub vocabulary: u32,
+}
+
+/// First frame of every stream: who speaks, about which session, and how it wants to be answered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Open {
+    /// Protocol version of the sender.
+    pub protocol: u32,
+    /// The edge's half.
+    pub identity: Identity,
+    /// New, or one that the cloud may still hold.
+    pub session: SessionId,
+    /// Rollbacks so far. A context of another epoch is of no use and is dropped.
+    pub epoch: Epoch,
+    /// What will be uploaded.
+    pub feed: Feed,
+    /// How tokens are drawn, so that both sides draw alike.
+    pub sampling: Sampling,
+}
+
+/// Asks for the token after `position`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// The edge's epoch.
+    pub epoch: Epoch,
+    /// Last position that the token depends on; everything up to it has been uploaded.
+    pub position: Position,
+    /// The edge's own guess, for the cloud to compare with.
+    pub guess: Option<TokenId>,
+    /// Tokens under the repetition penalty; empty without one.
+    pub recent: Vec<TokenId>,
+}
+
+/// From edge to cloud.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToCloud {
+    /// First frame of a stream.
+    Open(Open),
+    /// Hidden states of consecutive positions.
+    States {
+        /// The edge's epoch.
+        epoch: Epoch,
+        /// Position of the first row.
+        first: Position,
+        /// One row a position.
+        block: StateBlock,
+    },
+    /// Token ids of consecutive positions, in sessions fed with tokens.
+    Tokens {
+        /// The edge's epoch.
+        epoch: Epoch,
+        /// Position of the first token.
+        first: Position,
+        /// One a position; never empty.
+        tokens: Vec<TokenId>,
+    },
+    /// One token, please.
+    Ask(Ask),
+    /// All tokens, please: the cloud goes on by itself and answers each (cloud mode, sessions fed with tokens).
+    Generate {
+        /// The edge's epoch.
+        epoch: Epoch,
+        /// Last position uploaded.
+        position: Position,
+        /// Tokens to make at most.
+        tokens_max: u32,
+        /// Tokens after which to stop.
+        stop: Vec<TokenId>,
+    },
+    /// Forget positions from `length` on, and work under the new epoch from now on.
+    Truncate {
+        /// The new epoch.
+        epoch: Epoch,
+        /// Positions to keep.
+        length: u32,
+    },
+    /// The session is over; forget it.
+    Close,
+}
+
+/// From cloud to edge.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToEdge {
+    /// The handshake passed.
+    Opened {
+        /// Positions of this session and epoch that the cloud holds; upload from here.
+        held: u32,
+    },
+    /// The token after `position`.
+    Answer(Answer),
+    /// An ask cannot be answered because positions from `held` on are not here (evicted, or another cloud): replay them and ask again.
+    Missing {
+        /// Epoch of the ask.
+        epoch: Epoch,
+        /// Positions that the cloud holds.
+        held: u32,
+    },
+    /// The session is not served; the stream ends.
+    Refused(Refusal),
+}
+
+/// What the cloud computed for one ask.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Answer {
+    /// Epoch of the ask.
+    pub epoch: Epoch,
+    /// Position of the ask.
+    pub position: Position,
+    /// The whole model's token after it.
+    pub token: TokenId,
+    /// The whole model's highest probability there.
+    pub confidence: f32,
+    /// This ask's share of the batch's compute time.
+    pub compute: Duration,
+    /// Time the ask waited in the cloud before its batch began.
+    pub queued: Duration,
+}
+
+/// Why a session is not served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the cloud refused: {message}")]
+pub struct Refusal {
+    /// For programs.
+    pub code: RefusalCode,
+    /// For people: what happened and what to do.
+    pub message: String,
+}
+
+/// Kinds of refusal, by what the edge should do about them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RefusalCode {
+    /// Another protocol version. Do not retry.
+    Protocol,
+    /// Another pair, model, width or vocabulary. Do not retry.
+    Identity,
+    /// A feed that this cloud does not serve (token ids without the whole model). Do not retry.
+    Feed,
+    /// A frame broke a limit or the order of frames. The sender has a fault; do not retry.
+    Malformed,
+    /// The session does not fit the cloud's context length. Do not retry.
+    ContextLength,
+    /// All contexts or the memory budget are taken. Retry later.
+    Busy,
+    /// The cloud is stopping. Retry later, perhaps elsewhere.
+    Draining,
+    /// The cloud's engine failed. Retry later.
+    Internal,
+    /// The session was opened by another connection. Do not retry on this one.
+    Superseded,
+}
+
+impl RefusalCode {
+    /// Whether the same request may pass later.
+    pub fn retryable(self) -> bool {
+        matches!(self, Self::Busy | Self::Draining | Self::Internal)
+    }
+}
+
+/// Version of the protocol that this build speaks.
+pub const PROTOCOL: u32 = 1;

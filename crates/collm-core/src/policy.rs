@@ -1,0 +1,114 @@
+//! What to do with what an exit saw. Closed enums with pure functions, so that product, calibration and replay share them.
+
+use crate::sampling::Choice;
+
+/// How an answer is made (system.md, section 2).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mode {
+    /// The device runs the whole model; there is no cloud.
+    Whole,
+    /// The cloud runs the whole model; the device sends the prompt and shows the tokens.
+    Cloud,
+    /// The device runs `[0, e1)` and asks for every token, re-sending all states in f32 each time: no exits, no context
+    /// manager, no parallel upload. The paper's baseline, never a good choice.
+    Naive,
+    /// The edge alone: nothing is uploaded, the last exit always answers.
+    Standalone,
+    /// The edge where it is sure, the cloud where it is not.
+    Collaborative,
+}
+
+impl Mode {
+    /// Every mode, in the order of the comparison table.
+    pub const ALL: [Self; 5] = [Self::Whole, Self::Cloud, Self::Naive, Self::Standalone, Self::Collaborative];
+
+    /// The word people type.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Cloud => "cloud",
+            Self::Naive => "naive",
+            Self::Standalone => "standalone",
+            Self::Collaborative => "collaborative",
+        }
+    }
+
+    /// Whether answers in this mode need the cloud to be what they promise.
+    pub fn uses_cloud(self) -> bool {
+        matches!(self, Self::Cloud | Self::Naive | Self::Collaborative)
+    }
+}
+
+/// Confidence from which on a guess is emitted, in `[0, 1]`; above 1 every token is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Threshold(f32);
+
+impl Threshold {
+    /// The paper's setting.
+    pub const DEFAULT: Self = Self(0.8);
+    /// No guess is ever sure enough.
+    pub const NEVER: Self = Self(f32::INFINITY);
+    /// Every guess is sure enough.
+    pub const ALWAYS: Self = Self(0.0);
+
+    /// `None` for a NaN or a negative number.
+    pub fn new(value: f32) -> Option<Self> {
+        (value >= 0.0).then_some(Self(value))
+    }
+
+    /// The number.
+    pub fn value(self) -> f32 {
+        self.0
+    }
+
+    /// Whether a guess of this confidence may be emitted.
+    pub fn admits(self, guess: Choice) -> bool {
+        guess.confidence >= self.0
+    }
+}
+
+/// Where an exit's guess goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// The guess is the token.
+    Emit,
+    /// Run the layers up to the next exit.
+    Deeper,
+    /// Let the cloud decide.
+    Ask,
+}
+
+/// The rule in force for one answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Policy {
+    /// `None`: exit 1 is off and not even scored.
+    pub exit1: Option<Threshold>,
+    /// Applied to exit 2 (or to the model's last layer in [`Mode::Whole`]).
+    pub exit2: Threshold,
+}
+
+impl Policy {
+    /// The policy of `mode` at `threshold`, on a part that has exit 1 or not.
+    pub fn of(mode: Mode, threshold: Threshold, has_exit1: bool) -> Self {
+        match mode {
+            Mode::Whole => Self { exit1: None, exit2: Threshold::ALWAYS },
+            Mode::Naive => Self { exit1: None, exit2: Threshold::NEVER },
+            // In cloud mode the edge only computes when the cloud is lost: then it goes on alone.
+            Mode::Cloud | Mode::Standalone => Self { exit1: has_exit1.then_some(threshold), exit2: Threshold::ALWAYS },
+            Mode::Collaborative => Self { exit1: has_exit1.then_some(threshold), exit2: threshold },
+        }
+    }
+
+    /// After exit 1.
+    pub fn at_exit1(self, guess: Choice) -> Decision {
+        match self.exit1 {
+            Some(threshold) if threshold.admits(guess) => Decision::Emit,
+            _ => Decision::Deeper,
+        }
+    }
+
+    /// After exit 2.
+    pub fn at_exit2(self, guess: Choice) -> Decision {
+        if self.exit2.admits(guess) { Decision::Emit } else { Decision::Ask }
+    }
+}
