@@ -1,0 +1,88 @@
+//! A session and its engine: which rows run through which layers next.
+//!
+//! A token that leaves at exit 1 leaves the second stage behind; the positions it owes run with the next one that goes deeper.
+
+use super::{Phase, Rows, Session, Surroundings, second_source};
+use crate::{
+    edge::{Job, JobOutcome, Output, Source, Stage},
+    ids::Position,
+    policy::{Decision, Mode},
+};
+
+impl Session {
+    /// Does the next thing that the next token needs.
+    pub(super) fn advance(&mut self, around: &mut Surroundings<'_>) {
+        if self.request.mode == Mode::Cloud && self.uplink.can_send() {
+            self.follow(around);
+        } else if self.first_filled < self.length() {
+            self.run_first(around);
+        } else {
+            self.deepen(around);
+        }
+    }
+
+    pub(super) fn run_first(&mut self, around: &mut Surroundings<'_>) {
+        let first = self.first_filled;
+        let rows = (self.length() - first).min(around.config.job_rows_max);
+        let is_last = first + rows == self.length();
+        let tokens = self.tokens[first as usize..(first + rows) as usize].to_vec();
+        let stage = Stage::First { tokens, upload: self.upload_encoding(around.config) };
+        let score = (is_last && self.policy.exit1.is_some()).then(|| self.scoring());
+        self.phase = Phase::Computing(Rows::First(rows));
+        self.compute(Job { slot: self.slot, stage, first: Position(first), score }, around);
+    }
+
+    pub(super) fn first_done(&mut self, rows: u32, outcome: JobOutcome, around: &mut Surroundings<'_>) {
+        self.stats.edge_compute += outcome.compute;
+        self.first_filled += rows;
+        if self.upload_encoding(around.config).is_some() {
+            let Some(block) = outcome.states.filter(|block| block.rows() == rows) else {
+                return self.fail("the engine returned no states to upload".into(), around);
+            };
+            self.upload(block, around);
+        }
+        match outcome.choice {
+            _ if self.first_filled < self.length() => self.run_first(around),
+            Some(choice) if self.policy.at_exit1(choice) == Decision::Emit => {
+                self.emit(choice, Source::Exit1, false, around);
+            }
+            _ => self.deepen(around),
+        }
+    }
+
+    /// Goes on after `[0, e1)`: to the second stage, or, in naive mode, straight to the cloud.
+    pub(super) fn deepen(&mut self, around: &mut Surroundings<'_>) {
+        if self.request.mode == Mode::Naive && self.uplink.is_open() {
+            self.ask(None, around);
+        } else {
+            self.run_second(around);
+        }
+    }
+
+    pub(super) fn run_second(&mut self, around: &mut Surroundings<'_>) {
+        let first = self.second_filled;
+        let rows = (self.first_filled - first).min(around.config.job_rows_max);
+        let score = (first + rows == self.length()).then(|| self.scoring());
+        self.phase = Phase::Computing(Rows::Second(rows));
+        self.compute(Job { slot: self.slot, stage: Stage::Second { rows }, first: Position(first), score }, around);
+    }
+
+    pub(super) fn second_done(&mut self, rows: u32, outcome: &JobOutcome, around: &mut Surroundings<'_>) {
+        self.stats.edge_compute += outcome.compute;
+        self.second_filled += rows;
+        if self.second_filled < self.length() {
+            return self.run_second(around);
+        }
+        let Some(choice) = outcome.choice else {
+            return self.fail("the engine returned no choice for a scored row".into(), around);
+        };
+        match self.policy.at_exit2(choice) {
+            Decision::Ask => self.ask(Some(choice), around),
+            Decision::Emit | Decision::Deeper => self.emit(choice, second_source(around.config), false, around),
+        }
+    }
+
+    pub(super) fn compute(&self, job: Job, around: &mut Surroundings<'_>) {
+        around.out.push_back(Output::Compute(self.id(), job));
+    }
+}
