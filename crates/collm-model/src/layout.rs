@@ -132,3 +132,20 @@ fn feed_forward(h: &Hyperparameters) -> Vec<Expected> {
     }
     tensors
 }
+
+/// The tensors of a trained exit head, after `exit.1.`. `hidden` is the inner width of its MLP, if it has one.
+pub(crate) fn exit_head(h: &Hyperparameters, hidden: Option<u32>) -> Vec<Expected> {
+    use Shape::{Matrix, Vector};
+    let mut tensors = vec![
+        required("norm.weight", Vector(h.width)),
+        required("map.weight", Matrix(h.width, h.width)),
+        required("map.bias", Vector(h.width)),
+    ];
+    if let Some(hidden) = hidden {
+        tensors.extend([
+            required("mlp.up.weight", Matrix(h.width, hidden)),
+            required("mlp.down.weight", Matrix(hidden, h.width)),
+        ]);
+    }
+    tensors
+}

@@ -6,10 +6,15 @@
 
 pub mod digest;
 pub mod gguf;
+pub mod heads;
 mod hyperparameters;
 mod layout;
 mod model_file;
 mod part;
+mod progress;
+pub mod split;
+#[cfg(feature = "synthetic")]
+pub mod synthetic;
 
 pub use digest::Digest;
 pub use hyperparameters::{
@@ -18,3 +23,4 @@ pub use hyperparameters::{
 pub use layout::LayerName;
 pub use model_file::{ModelError, ModelFile, TensorError};
 pub use part::{CloudPart, EdgePart, ExitNumber, Holding, PairId, PartError, PartIdentity};
+pub use progress::Progress;

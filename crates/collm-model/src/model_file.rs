@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::gguf::{Gguf, GgufError, TensorType, TensorView};
+use crate::heads;
 use crate::hyperparameters::{HyperparameterError, Hyperparameters};
 use crate::layout::{self, Expected, LayerName, Shape};
 use crate::part::{Holding, PartError};
@@ -149,6 +150,11 @@ fn check_tensors(gguf: &Gguf, h: &Hyperparameters, holding: &Holding) -> Result<
             known.insert(check_tensor(gguf, layer.tensor(expected.name), expected)?);
         }
     }
+    if let Holding::Edge(part) = holding {
+        for &exit in &part.trained_exits {
+            known.extend(heads::check(gguf, exit, h)?);
+        }
+    }
     match gguf.tensors().iter().find(|info| !known.contains(&info.name)) {
         Some(info) => Err(TensorError::Unknown(info.name.clone())),
         None => Ok(()),
@@ -165,7 +171,7 @@ fn globals(gguf: &Gguf, h: &Hyperparameters, holding: &Holding) -> Vec<Expected>
 }
 
 /// Checks one tensor and returns its name, also when it is optional and missing.
-fn check_tensor(gguf: &Gguf, name: String, expected: Expected) -> Result<String, TensorError> {
+pub(crate) fn check_tensor(gguf: &Gguf, name: String, expected: Expected) -> Result<String, TensorError> {
     let Some(tensor) = gguf.tensor(&name) else {
         return if expected.required { Err(TensorError::Missing(name)) } else { Ok(name) };
     };

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use crate::digest::{Digest, parse_hex};
 use crate::gguf::{Gguf, Value};
+use crate::heads;
 use crate::hyperparameters::Hyperparameters;
 use crate::layout::LayerName;
 
@@ -62,6 +63,16 @@ impl ExitNumber {
             Self::One => 1,
             Self::Two => 2,
         }
+    }
+
+    /// The name of a tensor of this exit's head, `suffix` being `map.weight` for example.
+    pub fn tensor(self, suffix: &str) -> String {
+        format!("exit.{}.{suffix}", self.number())
+    }
+
+    /// A metadata key about this exit, `suffix` being `threshold` for example.
+    pub fn key(self, suffix: &str) -> String {
+        format!("collm.exit.{}.{suffix}", self.number())
     }
 }
 
@@ -222,9 +233,7 @@ impl EdgePart {
         check_tail(&tail, identity.layers)?;
         let exit1 = gguf.value(keys::EXIT1).and_then(|value| value.as_bool());
         let exit1 = exit1.ok_or(PartError::Key { key: keys::EXIT1 })?;
-        let trained = |exit: &ExitNumber| gguf.tensor(&format!("exit.{}.map.weight", exit.number())).is_some();
-        let trained_exits = ExitNumber::ALL.into_iter().filter(trained).collect();
-        Ok(Self { identity, tail, exit1, trained_exits })
+        Ok(Self { identity, tail, exit1, trained_exits: heads::trained_exits(gguf) })
     }
 }
 
@@ -237,14 +246,19 @@ fn tail(gguf: &Gguf) -> Result<Vec<u32>, PartError> {
 
 /// Every layer exists and appears once.
 fn check_tail(tail: &[u32], layers: u32) -> Result<(), PartError> {
-    let mut seen = vec![false; layers as usize];
-    for &layer in tail {
-        match seen.get_mut(layer as usize) {
-            Some(seen) if !*seen => *seen = true,
-            _ => return Err(PartError::Contradiction { key: keys::TAIL, value: layer.to_string() }),
-        }
+    match first_bad_layer(tail, layers) {
+        Some(layer) => Err(PartError::Contradiction { key: keys::TAIL, value: layer.to_string() }),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The first entry of a tail that no layer has as its index, or that is there twice.
+pub(crate) fn first_bad_layer(tail: &[u32], layers: u32) -> Option<u32> {
+    let mut seen = vec![false; layers as usize];
+    tail.iter().copied().find(|&layer| match seen.get_mut(layer as usize) {
+        Some(seen) => std::mem::replace(seen, true),
+        None => true,
+    })
 }
 
 fn number(gguf: &Gguf, key: &'static str) -> Result<u32, PartError> {

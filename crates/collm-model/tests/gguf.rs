@@ -1,5 +1,7 @@
 //! The container: what is written reads back, and no damage to a file is more than a named error.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::io::Write;
 use std::path::Path;
 use std::sync::LazyLock;

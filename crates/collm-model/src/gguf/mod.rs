@@ -19,7 +19,7 @@ pub use limits::Limits;
 pub use reader::{Gguf, TensorInfo, TensorView};
 pub use tensor_type::{TensorType, UnknownTensorType};
 pub use value::{Array, Value, ValueType};
-pub use writer::{GgufWriter, WriteError};
+pub use writer::{GgufWriter, PreparedFile, WriteError};
 
 /// First four bytes of every file.
 pub(crate) const MAGIC: [u8; 4] = *b"GGUF";

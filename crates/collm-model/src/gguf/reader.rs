@@ -49,6 +49,14 @@ pub struct TensorView<'a> {
     pub data: &'a [u8],
     /// First byte of the data, from the start of the file.
     pub file_offset: u64,
+    rank: usize,
+}
+
+impl TensorView<'_> {
+    /// The dimensions the file states, 1 to 4 of them.
+    pub fn stated_dims(&self) -> &[u64] {
+        &self.dims[..self.rank]
+    }
 }
 
 impl Gguf {
@@ -105,6 +113,7 @@ impl Gguf {
             dims: info.dims,
             data: &self.bytes()[start..start + info.byte_count as usize],
             file_offset: info.file_offset,
+            rank: info.rank as usize,
         }
     }
 }

@@ -19,6 +19,22 @@ pub struct GgufWriter<'a> {
     tensors: Vec<PlannedTensor>,
 }
 
+/// A complete file on disk that does not have its name yet. Dropped, it is removed and whatever had the name stays.
+#[derive(Debug)]
+pub struct PreparedFile {
+    aside: NamedTempFile,
+    path: PathBuf,
+}
+
+impl PreparedFile {
+    /// Gives the file its name, in place of whatever had it before.
+    pub fn publish(self) -> Result<(), WriteError> {
+        let Self { aside, path } = self;
+        let renamed = aside.persist(&path).map(drop).map_err(|error| error.error);
+        renamed.and_then(|()| sync_folder(&path)).map_err(|source| WriteError::Unwritable { path, source })
+    }
+}
+
 #[derive(Debug, Clone)]
 struct PlannedTensor {
     name: String,
@@ -104,13 +120,25 @@ impl<'a> GgufWriter<'a> {
         self.tensors.iter().map(|tensor| tensor.byte_count).sum()
     }
 
-    /// Writes the file to a temporary name in the folder of `path`, then renames it. `data` is asked for each tensor by name and
-    /// writes its bytes.
+    /// Writes the file in one go: [`prepare`](Self::prepare), then [`publish`](PreparedFile::publish).
     pub fn write<E>(
         &self,
         path: &Path,
-        mut data: impl FnMut(&str, &mut dyn Write) -> Result<(), E>,
+        data: impl FnMut(&str, &mut dyn Write) -> Result<(), E>,
     ) -> Result<(), WriteError>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.prepare(path, data)?.publish()
+    }
+
+    /// Writes the whole file to a temporary name in the folder of `path`. `data` is asked for each tensor by name and writes its
+    /// bytes.
+    pub fn prepare<E>(
+        &self,
+        path: &Path,
+        mut data: impl FnMut(&str, &mut dyn Write) -> Result<(), E>,
+    ) -> Result<PreparedFile, WriteError>
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
@@ -127,10 +155,12 @@ impl<'a> GgufWriter<'a> {
         }
         out.pad().map_err(unwritable)?;
         let aside = out.inner.into_inner().map_err(|error| unwritable(error.into_error()))?;
-        complete(aside, path).map_err(unwritable)
+        aside.as_file().sync_all().map_err(unwritable)?;
+        Ok(PreparedFile { aside, path: path.to_owned() })
     }
 
-    fn header(&self) -> Vec<u8> {
+    /// Everything before the tensor data; with no tensors a complete file.
+    pub(crate) fn header(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         out.extend(VERSION.to_le_bytes());
         out.extend((self.tensors.len() as u64).to_le_bytes());
@@ -178,13 +208,6 @@ fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
 fn shared() -> std::fs::Permissions {
     use std::os::unix::fs::PermissionsExt;
     std::fs::Permissions::from_mode(0o666)
-}
-
-/// Makes the file durable, then gives it its name.
-fn complete(aside: NamedTempFile, path: &Path) -> io::Result<()> {
-    aside.as_file().sync_all()?;
-    aside.persist(path).map_err(|error| error.error)?;
-    sync_folder(path)
 }
 
 /// The rename itself survives a power cut only once the folder is on disk.
