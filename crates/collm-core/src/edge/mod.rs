@@ -4,6 +4,9 @@
 //! input, drain [`Edge::poll_output`] before the next input. Absent on purpose: sockets, threads, tensors, text.
 
 mod breaker;
+mod event;
+mod output;
+mod request;
 mod session;
 mod stats;
 mod uplink;
@@ -14,6 +17,9 @@ use std::{
 };
 
 pub use breaker::BreakerConfig;
+pub use event::{Event, FinishReason, Loss, Source, Token};
+pub use output::{Job, JobOutcome, Output, Stage, StreamId};
+pub use request::{Request, SubmitError};
 pub use stats::Stats;
 
 use self::{
@@ -21,11 +27,10 @@ use self::{
     session::{Session, Surroundings},
 };
 use crate::{
-    frame::{Identity, Open, Refusal, ToCloud, ToEdge},
-    ids::{Position, SessionId, SlotId, TokenId},
-    policy::{Mode, Threshold},
-    sampling::{Choice, Sampling, SamplingError, Scoring},
-    states::{Encoding, StateBlock},
+    frame::{Identity, ToEdge},
+    ids::{SessionId, SlotId},
+    policy::Mode,
+    states::Encoding,
     time::Time,
 };
 
@@ -65,225 +70,6 @@ pub enum SecondStage {
     Tail,
     /// All remaining layers, then the model's own head: a whole model on the device.
     Whole,
-}
-
-/// One answer to make.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Fresh and random.
-    pub session: SessionId,
-    /// At least one token, fewer than the context holds.
-    pub prompt: Vec<TokenId>,
-    /// How to make it.
-    pub mode: Mode,
-    /// When a guess is sure enough.
-    pub threshold: Threshold,
-    /// How tokens are drawn.
-    pub sampling: Sampling,
-    /// Tokens to make at most; at least 1.
-    pub tokens_max: u32,
-    /// Tokens after which the answer is complete.
-    pub stop: Vec<TokenId>,
-}
-
-/// Why a request was not taken. Nothing of it remains.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SubmitError {
-    /// No tokens.
-    #[error("the prompt is empty; give at least one token")]
-    EmptyPrompt,
-    /// The prompt leaves no room for an answer.
-    #[error(
-        "the prompt has {tokens} tokens and the context holds {context}, answer included; shorten the prompt or start with a larger --context"
-    )]
-    PromptTooLong {
-        /// Tokens of the prompt.
-        tokens: usize,
-        /// Positions of the context.
-        context: u32,
-    },
-    /// A token the model does not know.
-    #[error("token {token} is not in the vocabulary of {vocabulary}")]
-    UnknownToken {
-        /// The token.
-        token: TokenId,
-        /// Size of the vocabulary.
-        vocabulary: u32,
-    },
-    /// Nothing to make.
-    #[error("asked for an answer of 0 tokens; ask for at least 1")]
-    NoTokens,
-    /// A setting is out of range.
-    #[error(transparent)]
-    Sampling(#[from] SamplingError),
-    /// The mode needs a cloud.
-    #[error("mode {} needs a cloud and none is configured; start the edge with --cloud URL or choose standalone", .0.name())]
-    NoCloud(Mode),
-    /// The mode does not fit what the edge holds.
-    #[error("mode {} does not fit the file that this edge has loaded; whole needs a whole model, the others an edge part", .0.name())]
-    WrongPart(Mode),
-    /// The queue is full.
-    #[error("{0} requests wait already; retry later")]
-    Busy(u32),
-    /// The session id is taken.
-    #[error("session {0} exists already; session ids must be fresh")]
-    Duplicate(SessionId),
-}
-
-/// One connection attempt of one session. Frames of older attempts are recognised and dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId {
-    /// Whose.
-    pub session: SessionId,
-    /// Which attempt, from 1.
-    pub attempt: u32,
-}
-
-/// What the edge wants done.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// Open a stream to the cloud and send this frame first. Frames may be transmitted before the cloud has answered.
-    Connect(StreamId, Open),
-    /// Send a frame, after all earlier ones of the stream.
-    Transmit(StreamId, ToCloud),
-    /// End the stream after what was transmitted. No [`Edge::handle_link_down`] is owed for it.
-    Disconnect(StreamId),
-    /// Compute, after all earlier jobs of this session. Owed: one [`Edge::handle_compute`].
-    Compute(SessionId, Job),
-    /// Empty the slot, after all earlier jobs of the session that had it. Nothing is owed.
-    Free(SlotId),
-    /// Tell the requester.
-    Event(SessionId, Event),
-}
-
-/// One small piece of computing.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Job {
-    /// Key-value memory to work in.
-    pub slot: SlotId,
-    /// Which layers.
-    pub stage: Stage,
-    /// Position of the first row.
-    pub first: Position,
-    /// Score the last row with the stage's exit.
-    pub score: Option<Scoring>,
-}
-
-/// Which layers a job runs.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Stage {
-    /// Layers `[0, e1)` over these tokens. The states are kept by the driver until [`Stage::Second`] has run over them.
-    First {
-        /// One a row.
-        tokens: Vec<TokenId>,
-        /// Encode the resulting states for upload.
-        upload: Option<Encoding>,
-    },
-    /// The second stage over this many positions whose states after `e1` are kept.
-    Second {
-        /// Rows.
-        rows: u32,
-    },
-}
-
-/// What came of a job.
-#[derive(Debug, Clone, PartialEq)]
-pub struct JobOutcome {
-    /// States for upload, if the job asked for them: one row a row of the job.
-    pub states: Option<StateBlock>,
-    /// The exit's proposal, if the job asked for it.
-    pub choice: Option<Choice>,
-    /// Time the engine took.
-    pub compute: Duration,
-}
-
-/// Where a token came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
-    /// Exit 1, after `[0, e1)`.
-    Exit1,
-    /// Exit 2, after the tail.
-    Exit2,
-    /// The cloud.
-    Cloud,
-    /// The whole model on the device.
-    Whole,
-}
-
-impl Source {
-    /// The word for people and programs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Exit1 => "exit1",
-            Self::Exit2 => "exit2",
-            Self::Cloud => "cloud",
-            Self::Whole => "whole",
-        }
-    }
-}
-
-/// One committed token. Never changes afterwards.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Token {
-    /// Position at which it is, or would be, an input.
-    pub position: Position,
-    /// The token.
-    pub id: TokenId,
-    /// Who decided.
-    pub source: Source,
-    /// Highest probability where it was decided.
-    pub confidence: f32,
-    /// Emitted below the threshold because the cloud was not there.
-    pub degraded: bool,
-    /// Time the edge stood still for it.
-    pub waited: Duration,
-}
-
-/// Why an answer is complete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FinishReason {
-    /// An end-of-generation token, or the requester's own stop rule.
-    Stop,
-    /// The requested number of tokens.
-    Length,
-    /// The context is full.
-    Context,
-    /// The requester left.
-    Cancelled,
-}
-
-/// What the requester hears.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// One more token of the answer.
-    Token(Token),
-    /// The cloud is not there; the answer goes on at the edge. At most once per loss.
-    Degraded(Loss),
-    /// The last event of an answer.
-    Finished(FinishReason, Box<Stats>),
-    /// The last event of an answer that could not be completed.
-    Failed(String),
-}
-
-/// Why the cloud is not there.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Loss {
-    /// No answer in time.
-    #[error("the cloud did not answer within {0:?}")]
-    Deadline(Duration),
-    /// The connection failed or ended.
-    #[error("the connection to the cloud is lost: {0}")]
-    Link(String),
-    /// The cloud said no.
-    #[error(transparent)]
-    Refused(Refusal),
-    /// It failed a moment ago and is not tried again yet.
-    #[error("the cloud failed a moment ago and is not tried again yet")]
-    BreakerOpen,
-    /// It broke the protocol.
-    #[error("the cloud broke the protocol: {0}")]
-    Protocol(&'static str),
 }
 
 /// The edge of many sessions.

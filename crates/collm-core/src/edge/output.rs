@@ -1,0 +1,78 @@
+//! What the edge wants done, and what it is told of it.
+
+use std::time::Duration;
+
+use super::Event;
+use crate::{
+    frame::{Open, ToCloud},
+    ids::{Position, SessionId, SlotId, TokenId},
+    sampling::{Choice, Scoring},
+    states::{Encoding, StateBlock},
+};
+
+/// One connection attempt of one session. Frames of older attempts are recognised and dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId {
+    /// Whose.
+    pub session: SessionId,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+}
+
+/// What the edge wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Open a stream to the cloud and send this frame first. Frames may be transmitted before the cloud has answered.
+    Connect(StreamId, Open),
+    /// Send a frame, after all earlier ones of the stream.
+    Transmit(StreamId, ToCloud),
+    /// End the stream after what was transmitted. No [`Edge::handle_link_down`] is owed for it.
+    Disconnect(StreamId),
+    /// Compute, after all earlier jobs of this session. Owed: one [`Edge::handle_compute`].
+    Compute(SessionId, Job),
+    /// Empty the slot, after all earlier jobs of the session that had it. Nothing is owed.
+    Free(SlotId),
+    /// Tell the requester.
+    Event(SessionId, Event),
+}
+
+/// One small piece of computing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Key-value memory to work in.
+    pub slot: SlotId,
+    /// Which layers.
+    pub stage: Stage,
+    /// Position of the first row.
+    pub first: Position,
+    /// Score the last row with the stage's exit.
+    pub score: Option<Scoring>,
+}
+
+/// Which layers a job runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stage {
+    /// Layers `[0, e1)` over these tokens. The states are kept by the driver until [`Stage::Second`] has run over them.
+    First {
+        /// One a row.
+        tokens: Vec<TokenId>,
+        /// Encode the resulting states for upload.
+        upload: Option<Encoding>,
+    },
+    /// The second stage over this many positions whose states after `e1` are kept.
+    Second {
+        /// Rows.
+        rows: u32,
+    },
+}
+
+/// What came of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobOutcome {
+    /// States for upload, if the job asked for them: one row a row of the job.
+    pub states: Option<StateBlock>,
+    /// The exit's proposal, if the job asked for it.
+    pub choice: Option<Choice>,
+    /// Time the engine took.
+    pub compute: Duration,
+}

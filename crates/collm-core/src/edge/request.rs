@@ -1,0 +1,71 @@
+//! What a requester asks for, and why it may not get it.
+
+use crate::{
+    ids::{SessionId, TokenId},
+    policy::{Mode, Threshold},
+    sampling::{Sampling, SamplingError},
+};
+
+/// One answer to make.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Fresh and random.
+    pub session: SessionId,
+    /// At least one token, fewer than the context holds.
+    pub prompt: Vec<TokenId>,
+    /// How to make it.
+    pub mode: Mode,
+    /// When a guess is sure enough.
+    pub threshold: Threshold,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Tokens to make at most; at least 1.
+    pub tokens_max: u32,
+    /// Tokens after which the answer is complete.
+    pub stop: Vec<TokenId>,
+}
+
+/// Why a request was not taken. Nothing of it remains.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// No tokens.
+    #[error("the prompt is empty; give at least one token")]
+    EmptyPrompt,
+    /// The prompt leaves no room for an answer.
+    #[error(
+        "the prompt has {tokens} tokens and the context holds {context}, answer included; shorten the prompt or start with a larger --context"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Positions of the context.
+        context: u32,
+    },
+    /// A token the model does not know.
+    #[error("token {token} is not in the vocabulary of {vocabulary}")]
+    UnknownToken {
+        /// The token.
+        token: TokenId,
+        /// Size of the vocabulary.
+        vocabulary: u32,
+    },
+    /// Nothing to make.
+    #[error("asked for an answer of 0 tokens; ask for at least 1")]
+    NoTokens,
+    /// A setting is out of range.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
+    /// The mode needs a cloud.
+    #[error("mode {} needs a cloud and none is configured; start the edge with --cloud URL or choose standalone", .0.name())]
+    NoCloud(Mode),
+    /// The mode does not fit what the edge holds.
+    #[error("mode {} does not fit the file that this edge has loaded; whole needs a whole model, the others an edge part", .0.name())]
+    WrongPart(Mode),
+    /// The queue is full.
+    #[error("{0} requests wait already; retry later")]
+    Busy(u32),
+    /// The session id is taken.
+    #[error("session {0} exists already; session ids must be fresh")]
+    Duplicate(SessionId),
+}
