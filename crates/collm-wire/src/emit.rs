@@ -1,0 +1,144 @@
+//! Core frames to messages. Cannot fail: a frame that exists is within its limits.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use collm_core::{
+    frame::{Answer, Ask, Feed, Identity, Open, Refusal, ToCloud, ToEdge},
+    ids::TokenId,
+    sampling::Sampling,
+    states::Encoding,
+};
+
+use crate::{
+    proto::{self, cloud_frame, edge_frame},
+    refusal::emit_code,
+};
+
+impl From<ToCloud> for proto::EdgeFrame {
+    fn from(frame: ToCloud) -> Self {
+        use edge_frame::Frame;
+        let frame = match frame {
+            ToCloud::Open(open) => Frame::Open(open.into()),
+            ToCloud::States { epoch, first, block } => {
+                Frame::States(proto::States { epoch: epoch.0, first_position: first.0, rows: block.bytes().clone() })
+            }
+            ToCloud::Tokens { epoch, first, tokens } => {
+                Frame::Tokens(proto::Tokens { epoch: epoch.0, first_position: first.0, tokens: numbers(&tokens) })
+            }
+            ToCloud::Ask(ask) => Frame::Ask(ask.into()),
+            ToCloud::Generate { epoch, position, tokens_max, stop } => Frame::Generate(proto::Generate {
+                epoch: epoch.0,
+                position: position.0,
+                tokens_max,
+                stop_tokens: numbers(&stop),
+            }),
+            ToCloud::Truncate { epoch, length } => {
+                Frame::Truncate(proto::Truncate { epoch: epoch.0, length_positions: length })
+            }
+            ToCloud::Close => Frame::Close(proto::Close {}),
+        };
+        Self { frame: Some(frame) }
+    }
+}
+
+impl From<ToEdge> for proto::CloudFrame {
+    fn from(frame: ToEdge) -> Self {
+        use cloud_frame::Frame;
+        let frame = match frame {
+            ToEdge::Opened { held } => Frame::Opened(proto::Opened { held_positions: held }),
+            ToEdge::Answer(answer) => Frame::Answer(answer.into()),
+            ToEdge::Missing { epoch, held } => Frame::Missing(proto::Missing { epoch: epoch.0, held_positions: held }),
+            ToEdge::Refused(refusal) => Frame::Refused(refusal.into()),
+        };
+        Self { frame: Some(frame) }
+    }
+}
+
+impl From<Open> for proto::Open {
+    fn from(open: Open) -> Self {
+        Self {
+            protocol: open.protocol,
+            identity: Some(open.identity.into()),
+            session_id: Bytes::copy_from_slice(&open.session.0.to_be_bytes()),
+            epoch: open.epoch.0,
+            feed: proto::Feed::from(open.feed).into(),
+            sampling: Some(open.sampling.into()),
+        }
+    }
+}
+
+impl From<Identity> for proto::Identity {
+    fn from(identity: Identity) -> Self {
+        Self {
+            pair: identity.pair,
+            source: identity.source,
+            upload_at_layer: identity.upload_at,
+            width_floats: identity.width,
+            vocabulary_tokens: identity.vocabulary,
+        }
+    }
+}
+
+impl From<Feed> for proto::Feed {
+    fn from(feed: Feed) -> Self {
+        match feed {
+            Feed::States(Encoding::F16) => Self::StatesF16,
+            Feed::States(Encoding::F32) => Self::StatesF32,
+            Feed::Tokens => Self::Tokens,
+        }
+    }
+}
+
+impl From<Sampling> for proto::Sampling {
+    fn from(sampling: Sampling) -> Self {
+        Self {
+            temperature: sampling.temperature,
+            top_k: sampling.top_k,
+            top_p: sampling.top_p,
+            min_p: sampling.min_p,
+            repeat_penalty: sampling.repeat_penalty,
+            repeat_last_n_tokens: sampling.repeat_last_n,
+            seed: sampling.seed,
+        }
+    }
+}
+
+impl From<Ask> for proto::Ask {
+    fn from(ask: Ask) -> Self {
+        Self {
+            epoch: ask.epoch.0,
+            position: ask.position.0,
+            guess_token: ask.guess.map(|token| token.0),
+            recent_tokens: numbers(&ask.recent),
+        }
+    }
+}
+
+impl From<Answer> for proto::Answer {
+    fn from(answer: Answer) -> Self {
+        Self {
+            epoch: answer.epoch.0,
+            position: answer.position.0,
+            token: answer.token.0,
+            confidence: answer.confidence,
+            compute_ns: nanoseconds(answer.compute),
+            queued_ns: nanoseconds(answer.queued),
+        }
+    }
+}
+
+impl From<Refusal> for proto::Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { code: emit_code(refusal.code).into(), message: refusal.message }
+    }
+}
+
+fn numbers(tokens: &[TokenId]) -> Vec<u32> {
+    tokens.iter().map(|token| token.0).collect()
+}
+
+/// 64 bits of nanoseconds are 584 years.
+fn nanoseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}

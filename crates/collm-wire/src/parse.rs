@@ -1,0 +1,261 @@
+//! Messages to core frames: every rule that a single frame can break is checked here, once.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use collm_core::{
+    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, ToCloud, ToEdge},
+    ids::{Epoch, Position, SessionId, TokenId},
+    limits::Limits,
+    sampling::Sampling,
+    states::{Encoding, StateBlock},
+};
+
+use crate::{
+    WireError,
+    proto::{self, cloud_frame, edge_frame},
+    refusal::parse_code,
+};
+
+/// Largest epoch, position, length and count of tokens. The sum of any three fits 32 bits, so nothing that a peer sends can
+/// overflow an addition; no context is that long.
+const COUNT_MAX: u32 = 1 << 30;
+
+/// Parses the first frame of a stream.
+///
+/// # Errors
+/// When it is not a well-formed `Open` of this protocol version.
+pub fn parse_open(frame: proto::EdgeFrame, limits: &Limits) -> Result<Open, WireError> {
+    match frame.frame.ok_or(WireError::NoFrame)? {
+        edge_frame::Frame::Open(open) => open_frame(open, limits),
+        other => Err(WireError::NotOpen { frame: name(&other) }),
+    }
+}
+
+/// Parses the frames of one stream after its `Open`, in either direction.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionParser {
+    limits: Limits,
+    feed: Feed,
+    width: u32,
+    vocabulary: u32,
+}
+
+impl SessionParser {
+    /// For the stream that `open` opened: what it says decides what other frames may hold.
+    pub fn new(open: &Open, limits: Limits) -> Self {
+        Self { limits, feed: open.feed, width: open.identity.width, vocabulary: open.identity.vocabulary }
+    }
+
+    /// Parses a frame from the edge.
+    ///
+    /// # Errors
+    /// Names the first rule that it breaks.
+    pub fn to_cloud(&self, frame: proto::EdgeFrame) -> Result<ToCloud, WireError> {
+        use edge_frame::Frame;
+        match frame.frame.ok_or(WireError::NoFrame)? {
+            Frame::Open(_) => Err(WireError::OpenedAgain),
+            Frame::States(states) => self.states(states),
+            Frame::Tokens(tokens) => self.tokens(&tokens),
+            Frame::Ask(ask) => self.ask(&ask),
+            Frame::Generate(generate) => self.generate(&generate),
+            Frame::Truncate(truncate) => Ok(ToCloud::Truncate {
+                epoch: epoch(truncate.epoch)?,
+                length: count("length", truncate.length_positions)?,
+            }),
+            Frame::Close(proto::Close {}) => Ok(ToCloud::Close),
+        }
+    }
+
+    /// Parses a frame from the cloud.
+    ///
+    /// # Errors
+    /// Names the first rule that it breaks.
+    pub fn to_edge(&self, frame: proto::CloudFrame) -> Result<ToEdge, WireError> {
+        use cloud_frame::Frame;
+        match frame.frame.ok_or(WireError::NoFrame)? {
+            Frame::Opened(opened) => Ok(ToEdge::Opened { held: count("held", opened.held_positions)? }),
+            Frame::Answer(answer) => self.answer(&answer),
+            Frame::Missing(missing) => {
+                Ok(ToEdge::Missing { epoch: epoch(missing.epoch)?, held: count("held", missing.held_positions)? })
+            }
+            Frame::Refused(refused) => {
+                let message = text("a refusal's message", refused.message, &self.limits)?;
+                Ok(ToEdge::Refused(Refusal { code: parse_code(refused.code), message }))
+            }
+        }
+    }
+
+    fn states(&self, states: proto::States) -> Result<ToCloud, WireError> {
+        let Feed::States(encoding) = self.feed else { return Err(WireError::WrongFeed { frame: "states" }) };
+        // Before the numbers are looked at: a block over the limit is not worth the work.
+        let rows = states.rows.len().checked_div(encoding.row_bytes(self.width)).unwrap_or(0);
+        at_most("rows", rows, self.limits.upload_rows_max)?;
+        Ok(ToCloud::States {
+            epoch: epoch(states.epoch)?,
+            first: position(states.first_position)?,
+            block: StateBlock::parse(encoding, self.width, states.rows)?,
+        })
+    }
+
+    fn tokens(&self, tokens: &proto::Tokens) -> Result<ToCloud, WireError> {
+        self.fed_with_tokens("tokens")?;
+        if tokens.tokens.is_empty() {
+            return Err(WireError::Empty { field: "tokens" });
+        }
+        Ok(ToCloud::Tokens {
+            epoch: epoch(tokens.epoch)?,
+            first: position(tokens.first_position)?,
+            tokens: self.token_list("tokens", &tokens.tokens, self.limits.upload_rows_max)?,
+        })
+    }
+
+    fn ask(&self, ask: &proto::Ask) -> Result<ToCloud, WireError> {
+        Ok(ToCloud::Ask(Ask {
+            epoch: epoch(ask.epoch)?,
+            position: position(ask.position)?,
+            guess: ask.guess_token.map(|token| self.token("guess", token)).transpose()?,
+            recent: self.token_list("recent tokens", &ask.recent_tokens, self.limits.recent_tokens_max)?,
+        }))
+    }
+
+    fn generate(&self, generate: &proto::Generate) -> Result<ToCloud, WireError> {
+        self.fed_with_tokens("generate")?;
+        Ok(ToCloud::Generate {
+            epoch: epoch(generate.epoch)?,
+            position: position(generate.position)?,
+            tokens_max: count("tokens_max", generate.tokens_max)?,
+            stop: self.token_list("stop tokens", &generate.stop_tokens, self.limits.stop_tokens_max)?,
+        })
+    }
+
+    fn answer(&self, answer: &proto::Answer) -> Result<ToEdge, WireError> {
+        if !(0.0..=1.0).contains(&answer.confidence) {
+            return Err(WireError::Confidence { value: answer.confidence });
+        }
+        Ok(ToEdge::Answer(Answer {
+            epoch: epoch(answer.epoch)?,
+            position: position(answer.position)?,
+            token: self.token("answer", answer.token)?,
+            confidence: answer.confidence,
+            compute: Duration::from_nanos(answer.compute_ns),
+            queued: Duration::from_nanos(answer.queued_ns),
+        }))
+    }
+
+    fn fed_with_tokens(&self, frame: &'static str) -> Result<(), WireError> {
+        match self.feed {
+            Feed::Tokens => Ok(()),
+            Feed::States(_) => Err(WireError::WrongFeed { frame }),
+        }
+    }
+
+    fn token_list(&self, field: &'static str, tokens: &[u32], max: u32) -> Result<Vec<TokenId>, WireError> {
+        at_most(field, tokens.len(), max)?;
+        tokens.iter().map(|&token| self.token(field, token)).collect()
+    }
+
+    fn token(&self, field: &'static str, token: u32) -> Result<TokenId, WireError> {
+        if token >= self.vocabulary {
+            return Err(WireError::Token { field, token, vocabulary: self.vocabulary });
+        }
+        Ok(TokenId(token))
+    }
+}
+
+fn open_frame(open: proto::Open, limits: &Limits) -> Result<Open, WireError> {
+    if open.protocol != PROTOCOL {
+        return Err(WireError::Protocol { theirs: open.protocol, ours: PROTOCOL });
+    }
+    Ok(Open {
+        protocol: open.protocol,
+        identity: identity(open.identity.ok_or(WireError::Missing { field: "identity" })?, limits)?,
+        session: session(&open.session_id)?,
+        epoch: epoch(open.epoch)?,
+        feed: feed(open.feed)?,
+        sampling: sampling(open.sampling.ok_or(WireError::Missing { field: "sampling" })?, limits)?,
+    })
+}
+
+fn identity(identity: proto::Identity, limits: &Limits) -> Result<Identity, WireError> {
+    Ok(Identity {
+        pair: text("pair id", identity.pair, limits)?,
+        source: text("source digest", identity.source, limits)?,
+        upload_at: identity.upload_at_layer,
+        width: identity.width_floats,
+        vocabulary: identity.vocabulary_tokens,
+    })
+}
+
+fn session(id: &Bytes) -> Result<SessionId, WireError> {
+    let bytes: [u8; 16] = id.as_ref().try_into().map_err(|_| WireError::SessionId { bytes: id.len() })?;
+    Ok(SessionId(u128::from_be_bytes(bytes)))
+}
+
+fn feed(value: i32) -> Result<Feed, WireError> {
+    match proto::Feed::try_from(value) {
+        Ok(proto::Feed::StatesF16) => Ok(Feed::States(Encoding::F16)),
+        Ok(proto::Feed::StatesF32) => Ok(Feed::States(Encoding::F32)),
+        Ok(proto::Feed::Tokens) => Ok(Feed::Tokens),
+        Ok(proto::Feed::Unspecified) | Err(_) => Err(WireError::UnknownFeed { value }),
+    }
+}
+
+fn sampling(sampling: proto::Sampling, limits: &Limits) -> Result<Sampling, WireError> {
+    let sampling = Sampling {
+        temperature: sampling.temperature,
+        top_k: sampling.top_k,
+        top_p: sampling.top_p,
+        min_p: sampling.min_p,
+        repeat_penalty: sampling.repeat_penalty,
+        repeat_last_n: sampling.repeat_last_n_tokens,
+        seed: sampling.seed,
+    }
+    .validated()?;
+    // Otherwise every ask of the session would break the limit on recent tokens.
+    at_most("tokens under the repetition penalty", sampling.recent_needed() as usize, limits.recent_tokens_max)?;
+    Ok(sampling)
+}
+
+fn text(field: &'static str, text: String, limits: &Limits) -> Result<String, WireError> {
+    let chars = text.chars().count();
+    if chars > limits.text_chars_max {
+        return Err(WireError::TextTooLong { field, chars, max: limits.text_chars_max });
+    }
+    Ok(text)
+}
+
+fn epoch(value: u32) -> Result<Epoch, WireError> {
+    count("epoch", value).map(Epoch)
+}
+
+fn position(value: u32) -> Result<Position, WireError> {
+    count("position", value).map(Position)
+}
+
+fn count(field: &'static str, value: u32) -> Result<u32, WireError> {
+    if value > COUNT_MAX {
+        return Err(WireError::TooLarge { field, value, max: COUNT_MAX });
+    }
+    Ok(value)
+}
+
+fn at_most(what: &'static str, count: usize, max: u32) -> Result<(), WireError> {
+    if count > max as usize {
+        return Err(WireError::TooMany { what, count, max });
+    }
+    Ok(())
+}
+
+fn name(frame: &edge_frame::Frame) -> &'static str {
+    use edge_frame::Frame;
+    match frame {
+        Frame::Open(_) => "open",
+        Frame::States(_) => "states",
+        Frame::Tokens(_) => "tokens",
+        Frame::Ask(_) => "ask",
+        Frame::Generate(_) => "generate",
+        Frame::Truncate(_) => "truncate",
+        Frame::Close(_) => "close",
+    }
+}

@@ -1,0 +1,88 @@
+//! The bytes of version 1. Two builds that disagree about them would not understand one another, so a changed field
+//! number or type fails here first. Do not update an expectation: add fields, or raise the protocol version.
+
+use std::time::Duration;
+
+use collm_core::{
+    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, ToCloud, ToEdge},
+    ids::{Epoch, Position, SessionId, TokenId},
+    sampling::Sampling,
+    states::{Encoding, StateBlock},
+};
+use collm_wire::proto::{CloudFrame, EdgeFrame};
+use prost::Message;
+
+fn hex(message: &impl Message) -> String {
+    message.encode_to_vec().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn up(frame: ToCloud) -> String {
+    hex(&EdgeFrame::from(frame))
+}
+
+fn down(frame: ToEdge) -> String {
+    hex(&CloudFrame::from(frame))
+}
+
+#[test]
+fn open() {
+    let identity = Identity { pair: "ab".into(), source: "cd".into(), upload_at: 10, width: 576, vocabulary: 49_152 };
+    let sampling = Sampling {
+        temperature: 0.5,
+        top_k: 40,
+        top_p: 0.75,
+        min_p: 0.25,
+        repeat_penalty: 1.5,
+        repeat_last_n: 64,
+        seed: 0x0102_0304_0506_0708,
+    };
+    let session = SessionId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
+    let feed = Feed::States(Encoding::F32);
+    let frame = Open { protocol: PROTOCOL, identity, session, epoch: Epoch(3), feed, sampling };
+    assert_eq!(
+        up(ToCloud::Open(frame)),
+        "0a4e080112110a02616212026364180a20c004288080031a1000112233445566778899aabbccddeeff2003280232210d0000003f10281d0000403f250000803e2d0000c03f3040390807060504030201"
+    );
+}
+
+#[test]
+fn frames_of_the_edge() {
+    let (epoch, position, first) = (Epoch(1), Position(2), Position(2));
+    let tokens = vec![TokenId(3), TokenId(300)];
+    let block = StateBlock::parse(Encoding::F16, 1, vec![0x00, 0x3c].into()).expect("a finite row");
+    let ask = Ask { epoch, position, guess: Some(TokenId(0)), recent: tokens.clone() };
+    assert_eq!(up(ToCloud::States { epoch, first, block }), "1208080110021a02003c");
+    assert_eq!(up(ToCloud::Tokens { epoch, first, tokens: tokens.clone() }), "1a09080110021a0303ac02");
+    assert_eq!(up(ToCloud::Ask(ask)), "220b080110021800220303ac02");
+    assert_eq!(up(ToCloud::Generate { epoch, position, tokens_max: 9, stop: tokens }), "2a0b080110021809220303ac02");
+    assert_eq!(up(ToCloud::Truncate { epoch, length: 5 }), "320408011005");
+    assert_eq!(up(ToCloud::Close), "3a00");
+}
+
+#[test]
+fn frames_of_the_cloud() {
+    let epoch = Epoch(1);
+    let answer = Answer {
+        epoch,
+        position: Position(2),
+        token: TokenId(300),
+        confidence: 0.5,
+        compute: Duration::from_nanos(4),
+        queued: Duration::from_nanos(5),
+    };
+    let refusal = Refusal { code: RefusalCode::Superseded, message: "no".into() };
+    assert_eq!(down(ToEdge::Opened { held: 7 }), "0a020807");
+    assert_eq!(down(ToEdge::Answer(answer)), "12100801100218ac02250000003f28043005");
+    assert_eq!(down(ToEdge::Missing { epoch, held: 7 }), "1a0408011007");
+    assert_eq!(down(ToEdge::Refused(refusal)), "2206080912026e6f");
+}
+
+#[test]
+fn codes_keep_their_numbers() {
+    use RefusalCode::{Busy, ContextLength, Draining, Feed, Identity, Internal, Malformed, Protocol, Superseded};
+    let codes = [Protocol, Identity, Feed, Malformed, ContextLength, Busy, Draining, Internal, Superseded];
+    for (code, number) in codes.into_iter().zip(1..) {
+        let refusal = Refusal { code, message: String::new() };
+        assert_eq!(down(ToEdge::Refused(refusal)), format!("220208{number:02x}"), "{code:?}");
+    }
+}

@@ -1,0 +1,188 @@
+//! Every frame survives the way through messages and bytes, and no bytes do more harm than an error.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use collm_core::{
+    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, ToCloud, ToEdge},
+    ids::{Epoch, Position, SessionId, TokenId},
+    limits::Limits,
+    sampling::Sampling,
+    states::{Encoding, StateBlock},
+};
+use collm_wire::{
+    SessionParser, frame_bytes, parse_open,
+    proto::{CloudFrame, EdgeFrame},
+};
+use proptest::{collection::vec, prelude::*};
+use prost::Message;
+
+const VOCABULARY: u32 = 49_152;
+const WIDTH: u32 = 6;
+const LIMITS: Limits = Limits::DEFAULT;
+
+fn count() -> impl Strategy<Value = u32> {
+    0..=1u32 << 30
+}
+
+fn epoch() -> impl Strategy<Value = Epoch> {
+    count().prop_map(Epoch)
+}
+
+fn position() -> impl Strategy<Value = Position> {
+    count().prop_map(Position)
+}
+
+fn token() -> impl Strategy<Value = TokenId> {
+    (0..VOCABULARY).prop_map(TokenId)
+}
+
+fn feed() -> impl Strategy<Value = Feed> {
+    let feeds = [Feed::States(Encoding::F16), Feed::States(Encoding::F32), Feed::Tokens];
+    prop::sample::select(feeds.to_vec())
+}
+
+prop_compose! {
+    fn sampling()(
+        (temperature, top_k, top_p, min_p) in (0.0f32..=100.0, any::<u32>(), 1e-6f32..=1.0, 0.0f32..=1.0),
+        (repeat_penalty, repeat_last_n, seed) in (0.1f32..=100.0, 0u32..=1024, any::<u64>()),
+    ) -> Sampling {
+        Sampling { temperature, top_k, top_p, min_p, repeat_penalty, repeat_last_n, seed }
+    }
+}
+
+prop_compose! {
+    fn open()(
+        (pair, source, upload_at) in ("[0-9a-f]{0,64}", "\\PC{0,64}", any::<u32>()),
+        (session, epoch, feed, sampling) in (any::<u128>(), epoch(), feed(), sampling()),
+    ) -> Open {
+        let identity = Identity { pair, source, upload_at, width: WIDTH, vocabulary: VOCABULARY };
+        Open { protocol: PROTOCOL, identity, session: SessionId(session), epoch, feed, sampling }
+    }
+}
+
+/// Rows of zeros but for one byte, which no encoding takes for a part of a value that is not finite.
+fn block(encoding: Encoding) -> impl Strategy<Value = StateBlock> {
+    (1..=LIMITS.upload_rows_max, 0u8..0x7c).prop_map(move |(rows, byte)| {
+        let mut bytes = vec![0; rows as usize * encoding.row_bytes(WIDTH)];
+        *bytes.last_mut().expect("at least one row") = byte;
+        StateBlock::parse(encoding, WIDTH, bytes.into()).expect("finite rows")
+    })
+}
+
+fn upload(feed: Feed) -> BoxedStrategy<ToCloud> {
+    match feed {
+        Feed::States(encoding) => (epoch(), position(), block(encoding))
+            .prop_map(|(epoch, first, block)| ToCloud::States { epoch, first, block })
+            .boxed(),
+        Feed::Tokens => prop_oneof![
+            (epoch(), position(), vec(token(), 1..=64)).prop_map(|(epoch, first, tokens)| ToCloud::Tokens {
+                epoch,
+                first,
+                tokens
+            }),
+            (epoch(), position(), count(), vec(token(), 0..=64)).prop_map(|(epoch, position, tokens_max, stop)| {
+                ToCloud::Generate { epoch, position, tokens_max, stop }
+            }),
+        ]
+        .boxed(),
+    }
+}
+
+fn to_cloud(feed: Feed) -> impl Strategy<Value = ToCloud> {
+    prop_oneof![
+        4 => upload(feed),
+        2 => (epoch(), position(), prop::option::of(token()), vec(token(), 0..=1024))
+            .prop_map(|(epoch, position, guess, recent)| ToCloud::Ask(Ask { epoch, position, guess, recent })),
+        1 => (epoch(), count()).prop_map(|(epoch, length)| ToCloud::Truncate { epoch, length }),
+        1 => Just(ToCloud::Close),
+    ]
+}
+
+fn refusal_code() -> impl Strategy<Value = RefusalCode> {
+    use RefusalCode::{Busy, ContextLength, Draining, Feed, Identity, Internal, Malformed, Protocol, Superseded};
+    let codes = [Protocol, Identity, Feed, Malformed, ContextLength, Busy, Draining, Internal, Superseded];
+    prop::sample::select(codes.to_vec())
+}
+
+prop_compose! {
+    fn answer()(
+        (epoch, position, token, confidence) in (epoch(), position(), token(), 0.0f32..=1.0),
+        (compute, queued) in (any::<u64>(), any::<u64>()),
+    ) -> Answer {
+        let (compute, queued) = (Duration::from_nanos(compute), Duration::from_nanos(queued));
+        Answer { epoch, position, token, confidence, compute, queued }
+    }
+}
+
+fn to_edge() -> impl Strategy<Value = ToEdge> {
+    prop_oneof![
+        count().prop_map(|held| ToEdge::Opened { held }),
+        answer().prop_map(ToEdge::Answer),
+        (epoch(), count()).prop_map(|(epoch, held)| ToEdge::Missing { epoch, held }),
+        (refusal_code(), "\\PC{0,200}").prop_map(|(code, message)| ToEdge::Refused(Refusal { code, message })),
+    ]
+}
+
+/// Through bytes and back.
+fn sent<M: Message + Default>(message: &M) -> M {
+    let bytes = message.encode_to_vec();
+    assert_eq!(frame_bytes(message), 5 + bytes.len());
+    M::decode(Bytes::from(bytes)).expect("just encoded")
+}
+
+proptest! {
+    #[test]
+    fn open_survives(open in open()) {
+        let frame: EdgeFrame = ToCloud::Open(open.clone()).into();
+        prop_assert_eq!(parse_open(sent(&frame), &LIMITS), Ok(open));
+    }
+
+    #[test]
+    fn frames_survive_the_way_up((open, frame) in open().prop_flat_map(|open| {
+        let frame = to_cloud(open.feed);
+        (Just(open), frame)
+    })) {
+        let message: EdgeFrame = frame.clone().into();
+        prop_assert_eq!(SessionParser::new(&open, LIMITS).to_cloud(sent(&message)), Ok(frame));
+    }
+
+    #[test]
+    fn frames_survive_the_way_down(open in open(), frame in to_edge()) {
+        let message: CloudFrame = frame.clone().into();
+        prop_assert_eq!(SessionParser::new(&open, LIMITS).to_edge(sent(&message)), Ok(frame));
+    }
+
+    #[test]
+    fn no_bytes_panic(open in open(), bytes in vec(any::<u8>(), 0..200)) {
+        let bytes = Bytes::from(bytes);
+        let parser = SessionParser::new(&open, LIMITS);
+        if let Ok(frame) = EdgeFrame::decode(bytes.clone()) {
+            let _ = parse_open(frame.clone(), &LIMITS);
+            let _ = parser.to_cloud(frame);
+        }
+        if let Ok(frame) = CloudFrame::decode(bytes) {
+            let _ = parser.to_edge(frame);
+        }
+    }
+
+    /// Random bytes are rarely a message. One changed byte of a good one often is.
+    #[test]
+    fn no_damaged_frame_panics_or_breaks_a_limit(
+        (open, frame) in open().prop_flat_map(|open| { let frame = to_cloud(open.feed); (Just(open), frame) }),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let mut bytes = EdgeFrame::from(frame).encode_to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        let Ok(message) = EdgeFrame::decode(Bytes::from(bytes)) else { return Ok(()) };
+        match SessionParser::new(&open, LIMITS).to_cloud(message) {
+            Ok(ToCloud::States { block, .. }) => prop_assert!(block.rows() <= LIMITS.upload_rows_max),
+            Ok(ToCloud::Tokens { tokens, .. }) => prop_assert!(tokens.iter().all(|token| token.0 < VOCABULARY)),
+            Ok(ToCloud::Ask(ask)) => prop_assert!(ask.recent.len() <= LIMITS.recent_tokens_max as usize),
+            Ok(ToCloud::Truncate { length, .. }) => prop_assert!(length <= 1 << 30),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
