@@ -1,1 +1,19 @@
-//! node
+//! The drivers: sockets, clocks, threads and metrics around the pure state machines of `collm-core`.
+//!
+//! [`EdgeNode`] and [`CloudNode`] feed a core with what happens and do what it asks for. They are generic over the engine,
+//! which the binary plugs in. Deliberately absent: decisions (the core's), tensors (the engine's), HTTP and its JSON.
+
+pub mod answer;
+mod clock;
+mod cloud;
+mod edge;
+mod engine_thread;
+pub mod metrics;
+pub mod text;
+
+pub use cloud::{CloudNode, CloudOptions, CloudServeError};
+pub use edge::{
+    AnswerEvent, AnswerStream, CloudEndpoint, EdgeHandle, EdgeNode, EdgeOptions, EdgeStartError, EndpointError,
+    Finished, RequestError, Traffic,
+};
+pub use engine_thread::EngineStartError;

@@ -1,0 +1,146 @@
+//! The cloud's driver: a gRPC service, one task that owns the core, one thread with the engine.
+
+mod driver;
+mod incoming;
+mod service;
+
+use std::{error::Error, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use collm_core::{cloud::CloudConfig, limits::Limits};
+use collm_engine::Engine;
+use collm_wire::proto::cloud_server::CloudServer;
+use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tracing::{info, warn};
+
+use self::{
+    driver::{ARRIVALS_MAX, Driver},
+    incoming::connections,
+    service::Sessions,
+};
+use crate::engine_thread::EngineStartError;
+
+/// Everything a cloud node is told at start.
+#[derive(Debug, Clone)]
+pub struct CloudOptions {
+    /// For the core.
+    pub config: CloudConfig,
+    /// What is accepted from edges.
+    pub limits: Limits,
+    /// Streams open at once, over all connections; more are turned away with a status.
+    pub peers_max: usize,
+    /// A connection that is silent for so long is probed, and given up after as long again.
+    pub keepalive: Duration,
+    /// How long answers under way may take to end once the cloud is told to stop.
+    pub drain_deadline: Duration,
+    /// Whether machines other than this one may connect. There is neither encryption nor a key yet, and whoever reads
+    /// uploaded states can guess the text: only on a trusted network.
+    pub allow_remote: bool,
+}
+
+impl CloudOptions {
+    /// The usual way to run a cloud of this configuration, for this machine only.
+    pub fn new(config: CloudConfig) -> Self {
+        Self {
+            config,
+            limits: Limits::DEFAULT,
+            peers_max: 1024,
+            keepalive: Duration::from_secs(10),
+            drain_deadline: Duration::from_secs(10),
+            allow_remote: false,
+        }
+    }
+}
+
+/// Why a cloud node did not start or did not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloudServeError {
+    /// No engine.
+    #[error(transparent)]
+    Engine(#[from] EngineStartError),
+    /// The engine is gone.
+    #[error("the engine's thread panicked; restart the cloud")]
+    EngineEnded,
+    /// The listener has no address.
+    #[error("cannot tell the address listened on: {0}")]
+    Address(#[from] std::io::Error),
+    /// Reachable by others without saying so.
+    #[error(
+        "{0} can be reached by other machines, and this cloud has neither encryption nor keys; listen on 127.0.0.1, or \
+         allow remote edges explicitly if the network is trusted"
+    )]
+    Remote(SocketAddr),
+    /// The transport failed.
+    #[error("cannot serve: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Serves clouds.
+#[derive(Debug)]
+pub struct CloudNode;
+
+impl CloudNode {
+    /// Serves edges on `listener`, with an engine that `make_engine` makes on a thread of its own, until `shutdown` resolves
+    /// and the answers under way have ended or their deadline has passed. Dropping the future ends all sessions at once.
+    ///
+    /// # Errors
+    /// When the engine cannot be made or is lost, or the listener may not be used.
+    pub async fn serve<E, F, R>(
+        listener: TcpListener,
+        options: CloudOptions,
+        make_engine: F,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), CloudServeError>
+    where
+        E: Engine,
+        F: FnOnce() -> Result<E, R> + Send + 'static,
+        R: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let address = listener.local_addr()?;
+        if !address.ip().is_loopback() && !options.allow_remote {
+            return Err(CloudServeError::Remote(address));
+        }
+        let (report, arrivals) = mpsc::channel(ARRIVALS_MAX);
+        let driver = Driver::start(options.config.clone(), report.clone(), make_engine).await?;
+        info!(%address, "cloud is ready");
+        let drain = CancellationToken::new();
+        let sessions = Sessions::new(report, options.limits, options.peers_max);
+        tokio::select! {
+            ended = driver.run(arrivals, drain.clone()) => ended,
+            ended = accept(listener, &options, sessions, drain.clone()) => ended,
+            () = stop(shutdown, &drain, options.drain_deadline) => Ok(()),
+        }
+    }
+}
+
+/// Takes connections until the drain begins, then waits for their streams to end.
+async fn accept(
+    listener: TcpListener,
+    options: &CloudOptions,
+    sessions: Sessions,
+    drain: CancellationToken,
+) -> Result<(), CloudServeError> {
+    let limits = options.limits;
+    let service = CloudServer::from_arc(Arc::new(sessions)).max_decoding_message_size(limits.frame_bytes_max);
+    Server::builder()
+        .http2_keepalive_interval(Some(options.keepalive))
+        .http2_keepalive_timeout(Some(options.keepalive))
+        .max_concurrent_streams(u32::try_from(options.peers_max).unwrap_or(u32::MAX))
+        .add_service(service)
+        .serve_with_incoming_shutdown(connections(listener), drain.cancelled_owned())
+        .await?;
+    Ok(())
+}
+
+/// Resolves when the drain has taken too long.
+async fn stop(shutdown: impl Future<Output = ()>, drain: &CancellationToken, deadline: Duration) {
+    shutdown.await;
+    info!("draining: no new sessions");
+    drain.cancel();
+    let never = std::future::pending::<()>();
+    if timeout(deadline, never).await.is_err() {
+        warn!("answers under way took longer than {deadline:?}; their edges finish alone");
+    }
+}

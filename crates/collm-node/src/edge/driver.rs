@@ -1,0 +1,283 @@
+//! The task that owns the core: hands it what happens, and does what it asks for.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    error::Error,
+    time::Instant,
+};
+
+use collm_core::{
+    edge::{Edge, EdgeConfig, Event, FinishReason, Job, JobOutcome, Output, Request, StreamId, SubmitError},
+    frame::{Open, ToCloud, ToEdge},
+    ids::{SessionId, SlotId},
+};
+use collm_engine::Engine;
+use collm_exec::EdgeExecutor;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{Span, debug, error, info, info_span};
+
+use super::{
+    AnswerEvent, Finished, Traffic,
+    connection::{CloudChannel, Uplink},
+    handle::Command,
+};
+use crate::{
+    clock::Clock,
+    engine_thread::{EngineStartError, EngineThread},
+    metrics,
+};
+
+/// What streams and engine report. Bounded, so that a cloud cannot send faster than the edge reads; those who report wait,
+/// the driver never does.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    Frame { stream: StreamId, frame: ToEdge, bytes: u64 },
+    LinkDown(StreamId, String),
+    Computed(SessionId, Result<JobOutcome, String>),
+}
+
+const ARRIVALS_MAX: usize = 256;
+
+/// Work for the engine's thread.
+enum Work {
+    Run(SessionId, Job),
+    Free(SlotId),
+}
+
+pub(super) struct Driver {
+    core: Edge,
+    clock: Clock,
+    engine: EngineThread<Work>,
+    cloud: Option<CloudChannel>,
+    arrivals: mpsc::Receiver<Arrival>,
+    report: mpsc::Sender<Arrival>,
+    answers: BTreeMap<SessionId, Answering>,
+    streams: BTreeMap<StreamId, Uplink>,
+    /// Streams that failed, which the core has not been told yet: it takes no input before its outputs are done.
+    lost: VecDeque<(StreamId, String)>,
+    /// Who waits for the last answer. Not empty: no new requests are taken.
+    drained: Vec<oneshot::Sender<()>>,
+}
+
+/// One answer under way.
+struct Answering {
+    events: mpsc::UnboundedSender<AnswerEvent>,
+    traffic: Traffic,
+    span: Span,
+}
+
+/// What [`Command::Submit`] is answered with.
+type Submitted = Result<mpsc::UnboundedReceiver<AnswerEvent>, SubmitError>;
+
+impl Driver {
+    pub(super) async fn start<E, F, R>(
+        config: EdgeConfig,
+        cloud: Option<CloudChannel>,
+        make_engine: F,
+    ) -> Result<Self, EngineStartError>
+    where
+        E: Engine,
+        F: FnOnce() -> Result<E, R> + Send + 'static,
+        R: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let (report, arrivals) = mpsc::channel(ARRIVALS_MAX);
+        let second = config.second;
+        let results = report.clone();
+        let engine = EngineThread::start("edge-engine", move || {
+            make_engine().map(|engine| performer(EdgeExecutor::new(engine, second), results))
+        });
+        Ok(Self {
+            core: Edge::new(config),
+            clock: Clock::start(),
+            engine: engine.await?,
+            cloud,
+            arrivals,
+            report,
+            answers: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            lost: VecDeque::new(),
+            drained: Vec::new(),
+        })
+    }
+
+    /// Runs until all handles and answers are dropped, or drained, or the engine is gone.
+    pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        while !self.is_drained() {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.handle_command(command),
+                    None => break,
+                },
+                Some(arrival) = self.arrivals.recv() => self.handle_arrival(arrival),
+                () = self.clock.reach(self.core.poll_timeout()) => self.core.handle_timeout(self.clock.now()),
+                () = self.engine.ended() => {
+                    error!("the engine's thread panicked; this edge can answer no more");
+                    break;
+                }
+            }
+            self.settle();
+        }
+        // Those who wait for answers or for the drain see their channels close.
+        self.engine.stop().await;
+    }
+
+    fn is_drained(&self) -> bool {
+        !self.drained.is_empty() && self.core.session_count() == 0
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Submit(request, reply) => {
+                if !self.drained.is_empty() {
+                    // Dropping the reply says that this edge has stopped.
+                    return;
+                }
+                let session = request.session;
+                let submitted = self.submit(request);
+                if reply.send(submitted).is_err() {
+                    self.core.finish(self.clock.now(), session, FinishReason::Cancelled);
+                }
+            }
+            Command::Finish(session, reason) => self.core.finish(self.clock.now(), session, reason),
+            Command::Drain(done) => self.drained.push(done),
+        }
+    }
+
+    fn submit(&mut self, request: Request) -> Submitted {
+        let session = request.session;
+        let span = info_span!("answer", %session, mode = request.mode.name());
+        self.core.submit(self.clock.now(), request)?;
+        let (events, received) = mpsc::unbounded_channel();
+        self.answers.insert(session, Answering { events, traffic: Traffic::default(), span });
+        Ok(received)
+    }
+
+    fn handle_arrival(&mut self, arrival: Arrival) {
+        let now = self.clock.now();
+        match arrival {
+            Arrival::Frame { stream, frame, bytes } if self.streams.contains_key(&stream) => {
+                self.count(stream.session, Traffic { frames_down: 1, bytes_down: bytes, ..Traffic::default() });
+                self.core.handle_frame(now, stream, frame);
+            }
+            Arrival::LinkDown(stream, why) => self.lose(stream, why),
+            // Of a stream that the core has given up.
+            Arrival::Frame { .. } => {}
+            Arrival::Computed(session, outcome) => self.core.handle_compute(now, session, outcome),
+        }
+    }
+
+    /// Does everything that the core asks for, and tells it of streams that failed over it, until there is nothing left.
+    fn settle(&mut self) {
+        self.perform_outputs();
+        while let Some((stream, why)) = self.lost.pop_front() {
+            self.core.handle_link_down(self.clock.now(), stream, why);
+            self.perform_outputs();
+        }
+    }
+
+    fn perform_outputs(&mut self) {
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Connect(stream, open) => self.connect(stream, open),
+                Output::Transmit(stream, frame) => self.transmit(stream, frame),
+                Output::Disconnect(stream) => self.disconnect(stream),
+                Output::Compute(session, job) => self.engine.submit(Work::Run(session, job)),
+                Output::Free(slot) => self.engine.submit(Work::Free(slot)),
+                Output::Event(session, event) => self.tell(session, event),
+            }
+        }
+    }
+
+    fn connect(&mut self, stream: StreamId, open: Open) {
+        let Some(cloud) = &self.cloud else {
+            return self.lost.push_back((stream, "no cloud is configured".into()));
+        };
+        let uplink = cloud.connect(stream, open.clone(), self.report.clone());
+        self.streams.insert(stream, uplink);
+        self.transmit(stream, ToCloud::Open(open));
+    }
+
+    fn transmit(&mut self, stream: StreamId, frame: ToCloud) {
+        // The core may not know yet that this stream failed.
+        let Some(uplink) = self.streams.get(&stream) else { return };
+        match uplink.send(frame) {
+            Ok(bytes) => self.count(stream.session, Traffic { frames_up: 1, bytes_up: bytes, ..Traffic::default() }),
+            Err(overflow) => self.lose(stream, overflow.to_string()),
+        }
+    }
+
+    /// A stream that the core still counts on has failed.
+    fn lose(&mut self, stream: StreamId, why: String) {
+        let Some(uplink) = self.streams.remove(&stream) else { return };
+        let (frames, bytes) = uplink.waiting();
+        if let Some(answering) = self.answers.get_mut(&stream.session) {
+            answering.traffic.retract_up(frames, bytes);
+        }
+        self.lost.push_back((stream, why));
+    }
+
+    fn disconnect(&mut self, stream: StreamId) {
+        self.streams.remove(&stream);
+        self.lost.retain(|(lost, _)| *lost != stream);
+    }
+
+    fn count(&mut self, session: SessionId, traffic: Traffic) {
+        if let Some(answering) = self.answers.get_mut(&session) {
+            answering.traffic += traffic;
+        }
+    }
+
+    fn tell(&mut self, session: SessionId, event: Event) {
+        let Some(answering) = self.answers.get(&session) else { return };
+        let event = answering.complete(event);
+        metrics::record_event(&event);
+        answering.span.in_scope(|| trace_event(&event));
+        let last = matches!(event, AnswerEvent::Finished(_) | AnswerEvent::Failed(_));
+        // A requester that has left has said so with a command that is on its way.
+        let _ = answering.events.send(event);
+        if last {
+            self.answers.remove(&session);
+        }
+    }
+}
+
+impl Answering {
+    /// Adds what the core does not know.
+    fn complete(&self, event: Event) -> AnswerEvent {
+        match event {
+            Event::Token(token) => AnswerEvent::Token(token),
+            Event::Degraded(loss) => AnswerEvent::Degraded(loss),
+            Event::Finished(reason, stats) => {
+                AnswerEvent::Finished(Box::new(Finished { reason, stats: *stats, traffic: self.traffic }))
+            }
+            Event::Failed(why) => AnswerEvent::Failed(why),
+        }
+    }
+}
+
+/// What runs on the engine's thread.
+fn performer<E: Engine>(mut executor: EdgeExecutor<E>, results: mpsc::Sender<Arrival>) -> impl FnMut(Work) {
+    move |work| match work {
+        Work::Run(session, job) => {
+            let begun = Instant::now();
+            let outcome = executor.run(&job).map(|result| result.timed(begun.elapsed()));
+            let outcome = outcome.map_err(|error| error.to_string());
+            // Fails when the edge has ended; then nobody wants to know.
+            let _ = results.blocking_send(Arrival::Computed(session, outcome));
+        }
+        Work::Free(slot) => executor.free(slot),
+    }
+}
+
+fn trace_event(event: &AnswerEvent) {
+    match event {
+        AnswerEvent::Token(token) => {
+            debug!(position = token.position.0, token = token.id.0, source = token.source.name())
+        }
+        AnswerEvent::Degraded(loss) => info!(%loss, "going on without the cloud"),
+        AnswerEvent::Finished(finished) => {
+            info!(ended = metrics::finish_label(finished.reason), tokens = finished.stats.answer_tokens(), "answered");
+        }
+        AnswerEvent::Failed(why) => error!(why, "the answer failed"),
+    }
+}

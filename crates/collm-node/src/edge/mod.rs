@@ -1,0 +1,151 @@
+//! The edge's driver: one task owns the core, one thread the engine, one task each stream to the cloud.
+
+mod connection;
+mod driver;
+mod handle;
+mod outbox;
+
+use std::{error::Error, ops::AddAssign, time::Duration};
+
+use collm_core::{
+    edge::{EdgeConfig, FinishReason, Loss, Stats, Token},
+    limits::Limits,
+};
+use collm_engine::Engine;
+use tokio::sync::mpsc;
+
+use self::{connection::CloudChannel, driver::Driver};
+pub use self::{
+    connection::EndpointError,
+    handle::{AnswerStream, EdgeHandle, RequestError},
+};
+use crate::engine_thread::EngineStartError;
+
+/// Everything an edge node is told at start.
+#[derive(Debug, Clone)]
+pub struct EdgeOptions {
+    /// For the core. Whether there is a cloud is decided by `cloud`, not by [`EdgeConfig::has_cloud`].
+    pub config: EdgeConfig,
+    /// Where to ask; `None` for an edge that is always alone.
+    pub cloud: Option<CloudEndpoint>,
+    /// What is accepted from the cloud.
+    pub limits: Limits,
+}
+
+/// A cloud, and how to treat the way there.
+#[derive(Debug, Clone)]
+pub struct CloudEndpoint {
+    /// `http://host:port`.
+    pub url: String,
+    /// For TCP and HTTP/2 together. The core waits for a handshake on its own terms, see [`EdgeConfig::ask_deadline`].
+    pub connect_timeout: Duration,
+    /// A connection that is silent for so long is probed, and given up after as long again.
+    pub keepalive: Duration,
+    /// Bytes that may wait in one stream because the way up is slower than the edge. Beyond that the cloud counts as lost.
+    pub upload_bytes_max: usize,
+}
+
+impl CloudEndpoint {
+    /// The usual treatment of the cloud at `url`.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            connect_timeout: Duration::from_secs(5),
+            keepalive: Duration::from_secs(10),
+            upload_bytes_max: 64 << 20,
+        }
+    }
+}
+
+/// Why an edge node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EdgeStartError {
+    /// No engine.
+    #[error(transparent)]
+    Engine(#[from] EngineStartError),
+    /// The cloud's address is unusable.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+}
+
+/// What the requester of an answer hears.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AnswerEvent {
+    /// One more token.
+    Token(Token),
+    /// The cloud is not there; the answer goes on at the edge. At most once per loss.
+    Degraded(Loss),
+    /// The last event of a complete answer.
+    Finished(Box<Finished>),
+    /// The last event of an answer that could not be completed.
+    Failed(String),
+}
+
+/// How an answer ended and what it cost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// Why it is complete.
+    pub reason: FinishReason,
+    /// What the core counted.
+    pub stats: Stats,
+    /// What went over the wire.
+    pub traffic: Traffic,
+}
+
+/// gRPC messages of one session over all its streams, each with its length prefix. Upwards: those given to a connection
+/// that did not fail with them in its queue. HTTP/2 frames and headers come on top.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Messages to the cloud.
+    pub frames_up: u64,
+    /// Bytes of them.
+    pub bytes_up: u64,
+    /// Messages from the cloud.
+    pub frames_down: u64,
+    /// Bytes of them.
+    pub bytes_down: u64,
+}
+
+impl Traffic {
+    /// Takes back what was given to a connection that failed before it was sent.
+    fn retract_up(&mut self, frames: u64, bytes: u64) {
+        self.frames_up = self.frames_up.saturating_sub(frames);
+        self.bytes_up = self.bytes_up.saturating_sub(bytes);
+    }
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, more: Self) {
+        self.frames_up += more.frames_up;
+        self.bytes_up += more.bytes_up;
+        self.frames_down += more.frames_down;
+        self.bytes_down += more.bytes_down;
+    }
+}
+
+/// Starts edges.
+#[derive(Debug)]
+pub struct EdgeNode;
+
+impl EdgeNode {
+    /// Starts an edge whose engine `make_engine` makes on a thread of its own, and waits until it is loaded. The cloud is
+    /// not contacted before an answer needs it. The edge ends when its handles and answers are dropped.
+    ///
+    /// # Errors
+    /// When the engine cannot be made or the cloud's address is no address.
+    pub async fn start<E, F, R>(options: EdgeOptions, make_engine: F) -> Result<EdgeHandle, EdgeStartError>
+    where
+        E: Engine,
+        F: FnOnce() -> Result<E, R> + Send + 'static,
+        R: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let cloud = options.cloud.map(|endpoint| CloudChannel::open(endpoint, options.limits)).transpose()?;
+        let mut config = options.config;
+        config.has_cloud = cloud.is_some();
+        let (commands, received) = mpsc::unbounded_channel();
+        let driver = Driver::start(config, cloud, make_engine).await?;
+        tokio::spawn(driver.run(received));
+        Ok(EdgeHandle::new(commands))
+    }
+}

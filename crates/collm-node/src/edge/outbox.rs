@@ -1,0 +1,117 @@
+//! Frames of one stream that wait for the way up. Bounded in bytes, so that an edge that is faster than its link neither
+//! blocks on it nor fills its memory.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use collm_wire::{frame_bytes, proto::EdgeFrame};
+use futures::Stream;
+use tokio::sync::mpsc;
+
+/// The end that the driver fills. Dropping it ends the stream after what is queued.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    frames: mpsc::UnboundedSender<EdgeFrame>,
+    waiting: Arc<Waiting>,
+    bytes_max: usize,
+}
+
+/// The end that the connection empties.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    frames: mpsc::UnboundedReceiver<EdgeFrame>,
+    waiting: Arc<Waiting>,
+}
+
+/// What is queued now.
+#[derive(Debug, Default)]
+struct Waiting {
+    frames: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// More is queued than may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{bytes} bytes wait for the way up, more than the {bytes_max} allowed; the link is too slow for this answer")]
+pub(super) struct Overflow {
+    bytes: u64,
+    bytes_max: usize,
+}
+
+/// A queue of at most `bytes_max` bytes.
+pub(super) fn outbox(bytes_max: usize) -> (Outbox, Outgoing) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let waiting = Arc::new(Waiting::default());
+    (Outbox { frames: sender, waiting: Arc::clone(&waiting), bytes_max }, Outgoing { frames: receiver, waiting })
+}
+
+impl Outbox {
+    /// Queues a frame and returns its bytes. A connection that has ended takes it and loses it: its end is reported apart.
+    pub(super) fn push(&self, frame: EdgeFrame) -> Result<u64, Overflow> {
+        let frame_bytes = frame_bytes(&frame) as u64;
+        let bytes = self.waiting.bytes.fetch_add(frame_bytes, Ordering::Relaxed) + frame_bytes;
+        self.waiting.frames.fetch_add(1, Ordering::Relaxed);
+        if bytes > self.bytes_max as u64 {
+            return Err(Overflow { bytes, bytes_max: self.bytes_max });
+        }
+        let _ = self.frames.send(frame);
+        Ok(frame_bytes)
+    }
+
+    /// Frames and bytes that no connection has taken.
+    pub(super) fn waiting(&self) -> (u64, u64) {
+        (self.waiting.frames.load(Ordering::Relaxed), self.waiting.bytes.load(Ordering::Relaxed))
+    }
+}
+
+impl Stream for Outgoing {
+    type Item = EdgeFrame;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<EdgeFrame>> {
+        let frame = std::task::ready!(self.frames.poll_recv(cx));
+        if let Some(frame) = &frame {
+            self.waiting.frames.fetch_sub(1, Ordering::Relaxed);
+            self.waiting.bytes.fetch_sub(frame_bytes(frame) as u64, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use collm_core::frame::ToCloud;
+    use futures::StreamExt;
+
+    use super::*;
+
+    fn close() -> EdgeFrame {
+        ToCloud::Close.into()
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_makes_room() {
+        let bytes = frame_bytes(&close()) as u64;
+        let (outbox, mut outgoing) = outbox(2 * bytes as usize);
+        assert_eq!(outbox.push(close()), Ok(bytes));
+        assert_eq!(outbox.push(close()), Ok(bytes));
+        assert_eq!(outgoing.next().await, Some(close()));
+        assert_eq!(outbox.waiting(), (1, bytes));
+        assert_eq!(outbox.push(close()), Ok(bytes));
+        assert_eq!(outbox.push(close()), Err(Overflow { bytes: 3 * bytes, bytes_max: 2 * bytes as usize }));
+    }
+
+    #[tokio::test]
+    async fn dropping_the_outbox_ends_the_stream_after_what_is_queued() {
+        let (outbox, mut outgoing) = outbox(1024);
+        outbox.push(close()).expect("there is room");
+        drop(outbox);
+        assert_eq!(outgoing.next().await, Some(close()));
+        assert_eq!(outgoing.next().await, None);
+    }
+}

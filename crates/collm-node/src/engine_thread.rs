@@ -1,0 +1,169 @@
+//! One thread that owns an engine. Engines are synchronous and may not leave their thread, so the engine is made there too.
+//!
+//! Work goes in through a queue and is performed in order; results leave through whatever the performer holds. Deliberately
+//! absent: what the work is.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineStartError {
+    /// The system gave no thread.
+    #[error("cannot start the engine's thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The engine could not be made.
+    #[error("cannot load the engine: {0}")]
+    Load(Box<dyn std::error::Error + Send + Sync>),
+    /// Its thread ended without a word.
+    #[error("the engine's thread panicked while loading")]
+    Panicked,
+}
+
+/// A running engine thread. Dropping it stops the thread after the piece of work under way.
+#[derive(Debug)]
+pub(crate) struct EngineThread<W> {
+    queue: mpsc::Sender<W>,
+    stop: Arc<AtomicBool>,
+    /// Cancelled when the thread has ended, by the guard that it holds.
+    ended: CancellationToken,
+}
+
+impl<W: Send + 'static> EngineThread<W> {
+    /// Runs `make` on a new thread; what it returns performs the work there. Waits until the engine is made.
+    pub(crate) async fn start<P, E>(
+        name: &str,
+        make: impl FnOnce() -> Result<P, E> + Send + 'static,
+    ) -> Result<Self, EngineStartError>
+    where
+        P: FnMut(W),
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (queue, work) = mpsc::channel();
+        let (started, starting) = oneshot::channel();
+        let ended = CancellationToken::new();
+        let alive = ended.clone().drop_guard();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        thread::Builder::new().name(name.into()).spawn(move || {
+            // Declared first, so dropped last, after the engine.
+            let _alive = alive;
+            match make().map_err(Into::into) {
+                Ok(perform) => {
+                    // A requester that no longer waits for the start has dropped the queue too.
+                    let _ = started.send(Ok(()));
+                    perform_all(&work, &stopped, perform);
+                }
+                Err(error) => {
+                    let _ = started.send(Err(error));
+                }
+            }
+        })?;
+        starting.await.map_err(|_| EngineStartError::Panicked)?.map_err(EngineStartError::Load)?;
+        Ok(Self { queue, stop, ended })
+    }
+
+    /// Queues a piece of work. It is lost if the thread has ended, which [`Self::ended`] tells.
+    pub(crate) fn submit(&self, work: W) {
+        let _ = self.queue.send(work);
+    }
+
+    /// Waits until the thread has ended although nobody stopped it: its performer panicked.
+    pub(crate) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Stops the thread after the work under way, and waits until the engine is gone.
+    pub(crate) async fn stop(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let (closed, _) = mpsc::channel();
+        self.queue = closed;
+        self.ended().await;
+    }
+}
+
+impl<W> Drop for EngineThread<W> {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn perform_all<W>(work: &mpsc::Receiver<W>, stopped: &AtomicBool, mut perform: impl FnMut(W)) {
+    for piece in work {
+        if stopped.load(Ordering::Relaxed) {
+            return;
+        }
+        perform(piece);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+
+    type Never = std::convert::Infallible;
+
+    #[tokio::test]
+    async fn work_is_performed_in_order_by_what_cannot_leave_the_thread() {
+        let (results, mut done) = tokio::sync::mpsc::unbounded_channel();
+        let thread = EngineThread::start("test-engine", move || {
+            let engine = Rc::new(100);
+            Ok::<_, Never>(move |work: u32| results.send(*engine + work).expect("the test listens"))
+        });
+        let thread = thread.await.expect("starts");
+        (0..3).for_each(|work| thread.submit(work));
+        for expected in 100..103 {
+            assert_eq!(done.recv().await, Some(expected));
+        }
+        thread.stop().await;
+        assert_eq!(done.recv().await, None, "the performer is dropped with its thread");
+    }
+
+    #[tokio::test]
+    async fn stopping_skips_what_is_queued() {
+        let (entered, mut has_entered) = tokio::sync::mpsc::unbounded_channel();
+        let (release, gate) = mpsc::channel::<()>();
+        let thread = EngineThread::start("test-engine", move || {
+            Ok::<_, Never>(move |work: u32| {
+                entered.send(work).expect("the test listens");
+                gate.recv().expect("the test releases");
+            })
+        });
+        let thread = thread.await.expect("starts");
+        thread.submit(1);
+        thread.submit(2);
+        assert_eq!(has_entered.recv().await, Some(1));
+        let stopping = tokio::spawn(thread.stop());
+        // Polls the task once, up to its wait for the thread.
+        tokio::task::yield_now().await;
+        release.send(()).expect("the first piece waits");
+        stopping.await.expect("stops");
+        assert_eq!(has_entered.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_cannot_be_made_says_why() {
+        let thread = EngineThread::<()>::start("test-engine", || Err::<fn(()), _>("no such file"));
+        assert_eq!(thread.await.err().map(|e| e.to_string()).as_deref(), Some("cannot load the engine: no such file"));
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_the_thread() {
+        let make = || Ok::<_, Never>(|_: ()| panic!("on purpose"));
+        let thread = EngineThread::start("test-engine", make).await.expect("starts");
+        thread.submit(());
+        thread.ended().await;
+    }
+}

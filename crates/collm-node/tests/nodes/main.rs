@@ -1,0 +1,4 @@
+//! Edges and clouds with scripted engines, talking over loopback sockets.
+
+mod answers;
+mod world;
