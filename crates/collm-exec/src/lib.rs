@@ -4,9 +4,11 @@
 //! are scored. Production drivers and the simulator share it. Deliberately absent: clocks, threads, queues, frames; whoever
 //! owns the engine's thread measures the time.
 
+mod cloud;
 mod codec;
 mod edge;
 
+pub use cloud::{CloudExecutor, PartResult};
 use collm_core::{
     ids::{Position, SlotId},
     sampling::LogitsError,
