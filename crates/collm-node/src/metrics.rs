@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use collm_core::{
     cloud::{Batch, BatchInput, BatchOutcome, Occupancy},
-    edge::{FinishReason, Loss, Stats},
+    edge::{Loss, Stats},
     frame::RefusalCode,
 };
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
-use crate::{AnswerEvent, Traffic};
+use crate::{AnswerEvent, Traffic, answer::finish_name};
 
 /// Tells the recorder what the numbers mean. Call once, after a recorder is installed.
 pub fn describe() {
@@ -41,7 +41,7 @@ pub(crate) fn record_event(event: &AnswerEvent) {
         }
         AnswerEvent::Degraded(loss) => counter!("collm_fallbacks_total", "reason" => loss_label(loss)).increment(1),
         AnswerEvent::Finished(finished) => {
-            let ended = finish_label(finished.reason);
+            let ended = finish_name(finished.reason);
             counter!("collm_answers_total", "ended" => ended).increment(1);
             record_cost(&finished.stats, finished.traffic);
         }
@@ -89,16 +89,6 @@ pub(crate) fn record_outcome(outcome: &BatchOutcome, occupancy: Occupancy) {
     gauge!("collm_slots_used").set(occupancy.slots as f64);
     gauge!("collm_states_bytes").set(occupancy.states_bytes as f64);
     gauge!("collm_sessions_waiting").set(occupancy.waiting as f64);
-}
-
-/// The word for a finished answer, in metrics and reports.
-pub(crate) fn finish_label(reason: FinishReason) -> &'static str {
-    match reason {
-        FinishReason::Stop => "stop",
-        FinishReason::Length => "length",
-        FinishReason::Context => "context",
-        FinishReason::Cancelled => "cancelled",
-    }
 }
 
 fn loss_label(loss: &Loss) -> &'static str {

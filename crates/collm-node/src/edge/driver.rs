@@ -22,6 +22,7 @@ use super::{
     handle::Command,
 };
 use crate::{
+    answer::finish_name,
     clock::Clock,
     engine_thread::{EngineStartError, EngineThread},
     metrics,
@@ -276,7 +277,7 @@ fn trace_event(event: &AnswerEvent) {
         }
         AnswerEvent::Degraded(loss) => info!(%loss, "going on without the cloud"),
         AnswerEvent::Finished(finished) => {
-            info!(ended = metrics::finish_label(finished.reason), tokens = finished.stats.answer_tokens(), "answered");
+            info!(ended = finish_name(finished.reason), tokens = finished.stats.answer_tokens(), "answered");
         }
         AnswerEvent::Failed(why) => error!(why, "the answer failed"),
     }
