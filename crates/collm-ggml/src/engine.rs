@@ -1,0 +1,322 @@
+//! The engine: one model file, loaded, with its slots.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use collm_engine::batch::Span;
+use collm_engine::{Engine, EngineError, Head, Input, Row, Shape, SlotId, Stack, TokenId};
+use collm_model::gguf::TensorView;
+use collm_model::{ExitNumber, Holding, LayerName, ModelFile};
+
+use crate::attention::{SpanAim, SpanRows};
+use crate::device::Device;
+use crate::graph::{CallInput, Graphs, StackView};
+use crate::head::{HeadRunner, HeadWeights};
+use crate::kv::{KvArena, KvSizes};
+use crate::layers::{LayerShape, LayerWeights};
+use crate::quantize::dequantize;
+use crate::weights::{Loader, Weights};
+use crate::{LoadError, Threads};
+
+/// Rows computed in one graph; larger calls are divided.
+const GRAPH_ROWS_MAX: usize = 512;
+
+/// Sizes and places of an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// For a whole model, the layer where [`Stack::Lower`] ends and [`Stack::Upper`] begins. Parts know theirs.
+    pub upload_at: Option<u32>,
+    /// Key-value slots.
+    pub slots: usize,
+    /// Positions a slot holds.
+    pub context: usize,
+    /// Rows that one call may carry.
+    pub batch_rows_max: usize,
+    /// Who computes, on the processor.
+    pub threads: Threads,
+    /// A name from [`crate::devices`], or the processor.
+    pub device: Option<String>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            upload_at: None,
+            slots: 1,
+            context: 2048,
+            batch_rows_max: 512,
+            threads: Threads::unbound(1),
+            device: None,
+        }
+    }
+}
+
+/// An engine on ggml.
+#[derive(Debug)]
+pub struct GgmlEngine {
+    shape: Shape,
+    layer_shape: LayerShape,
+    stacks: [Vec<LayerWeights>; 3],
+    heads: Vec<(Head, HeadRunner)>,
+    graphs: Graphs,
+    memory: KvArena,
+    file: Arc<ModelFile>,
+    // The last two: everything above lies in their memory or computes with them, and fields drop in this order.
+    _weights: Weights,
+    device: Device,
+}
+
+// SAFETY: the raw pointers inside refer to objects that only this engine uses, and ggml ties none of them to a thread.
+unsafe impl Send for GgmlEngine {}
+
+impl GgmlEngine {
+    /// Loads what `file` holds.
+    ///
+    /// # Errors
+    /// When device, memory or options do not allow it; see [`LoadError`].
+    pub fn load(file: &Arc<ModelFile>, options: &LoadOptions) -> Result<Self, LoadError> {
+        let h = file.hyperparameters();
+        check_sizes(options)?;
+        let plan = StackPlan::of(file, options)?;
+        let device = Device::open(options.device.as_deref(), &options.threads)?;
+        let mut loader = Loader::new(&device, file);
+        let stacks = plan.load(&mut loader, file)?;
+        let rope_factors = file.tensor("rope_freqs.weight").map(|view| loader.vector(&view)).transpose()?;
+        let heads = load_heads(&mut loader, file)?;
+        let weights = loader.finish();
+        let sizes = KvSizes {
+            slots: options.slots,
+            context: options.context,
+            key_width: h.key_width() as usize,
+            value_width: h.value_width() as usize,
+            layers: [stacks[0].len(), stacks[1].len(), stacks[2].len()],
+        };
+        let memory = KvArena::new(&device, sizes)?;
+        let (width, vocabulary) = (h.width as usize, h.vocabulary as usize);
+        let runner = |(head, weights)| (head, HeadRunner::new(&device, weights, width, vocabulary));
+        Ok(Self {
+            shape: Shape {
+                width,
+                vocabulary,
+                slots: options.slots,
+                context: options.context,
+                batch_rows_max: options.batch_rows_max,
+                stacks: plan.stacks(),
+                heads: heads.iter().map(|(head, _)| *head).collect(),
+            },
+            layer_shape: LayerShape { hyperparameters: h.clone(), rope_factors },
+            stacks,
+            heads: heads.into_iter().map(runner).collect(),
+            graphs: Graphs::new(&device),
+            memory,
+            file: Arc::clone(file),
+            _weights: weights,
+            device,
+        })
+    }
+
+    /// One graph's worth of rows: adjacent rows of the call, cut into spans.
+    fn run_graph(
+        &mut self,
+        stack: Stack,
+        spans: &[Span],
+        input: &[f32],
+        hidden: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
+        let first_row = spans[0].first_row;
+        let shape: Vec<SpanRows> =
+            spans.iter().map(|span| SpanRows { first: span.first_row - first_row, count: span.rows }).collect();
+        let call = CallRows::of(spans, &self.memory);
+        let view =
+            StackView { stack, shape: &self.layer_shape, layers: &self.stacks[stack as usize], memory: &self.memory };
+        let input =
+            CallInput { hidden: input, positions: &call.positions, memory_rows: &call.memory_rows, aims: &call.aims };
+        self.graphs.run(&mut self.device, view, &shape, input, hidden).map_err(EngineError::Device)?;
+        for span in spans {
+            self.memory.grow(stack, span.slot, span.rows);
+        }
+        Ok(())
+    }
+
+    /// The embeddings of tokens, `[width, tokens]`. Read from the file, wherever the layers are: a few rows are not worth
+    /// a place on the device.
+    fn embed(&self, tokens: &[TokenId]) -> Result<Vec<f32>, EngineError> {
+        let table = self.file.tensor("token_embd.weight").expect("files with a lower stack hold it");
+        let mut values = Vec::with_capacity(tokens.len() * self.shape.width);
+        for token in tokens {
+            dequantize(table.ty, embedding_bytes(&table, *token), self.shape.width, &mut values)
+                .ok_or_else(|| EngineError::Device(format!("cannot read embeddings of type {}", table.ty)))?;
+        }
+        let scale = self.layer_shape.hyperparameters.embedding_scale;
+        if scale != 1.0 {
+            values.iter_mut().for_each(|value| *value *= scale);
+        }
+        Ok(values)
+    }
+}
+
+impl Engine for GgmlEngine {
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn run(&mut self, stack: Stack, rows: &[Row], input: Input<'_>, hidden: &mut Vec<f32>) -> Result<(), EngineError> {
+        let spans = self.shape.parse_run(stack, rows, input, |slot| self.memory.filled(stack, slot))?;
+        hidden.clear();
+        let embedded;
+        let states = match input {
+            Input::Tokens(tokens) => {
+                embedded = self.embed(tokens)?;
+                &embedded
+            }
+            Input::Hidden(states) => states,
+        };
+        for piece in pieces(&spans, GRAPH_ROWS_MAX) {
+            let rows = piece_rows(&piece);
+            let states = &states[rows.start * self.shape.width..rows.end * self.shape.width];
+            self.run_graph(stack, &piece, states, hidden)?;
+        }
+        Ok(())
+    }
+
+    fn score(&mut self, head: Head, hidden: &[f32], logits: &mut Vec<f32>) -> Result<(), EngineError> {
+        self.shape.parse_score(head, hidden)?;
+        logits.clear();
+        let runner = self.heads.iter_mut().find(|(name, _)| *name == head);
+        let (_, runner) = runner.expect("the shape lists the heads");
+        runner.score(&mut self.device, hidden, logits).map_err(EngineError::Device)
+    }
+
+    fn filled(&self, stack: Stack, slot: SlotId) -> usize {
+        self.memory.filled(stack, slot)
+    }
+
+    fn truncate(&mut self, slot: SlotId, length: usize) {
+        self.memory.truncate(slot, length);
+    }
+}
+
+/// Which layers make up which stack.
+struct StackPlan {
+    lower: Range<u32>,
+    /// Layers of the source, in the order they run.
+    tail: Vec<u32>,
+    upper: Range<u32>,
+}
+
+impl StackPlan {
+    fn of(file: &ModelFile, options: &LoadOptions) -> Result<Self, LoadError> {
+        let layers = file.hyperparameters().layers;
+        let none = layers..layers;
+        Ok(match file.holding() {
+            Holding::Whole => {
+                let at = options.upload_at.unwrap_or(layers - 1);
+                if !(1..layers).contains(&at) {
+                    return Err(LoadError::Options(format!(
+                        "cannot divide after layer {at}, the model has {layers} layers"
+                    )));
+                }
+                Self { lower: 0..at, tail: Vec::new(), upper: at..layers }
+            }
+            Holding::Edge(part) => Self { lower: 0..part.identity.upload_at, tail: part.tail.clone(), upper: none },
+            Holding::Cloud(part) => Self { lower: 0..0, tail: Vec::new(), upper: part.identity.upload_at..layers },
+        })
+    }
+
+    fn load(&self, loader: &mut Loader<'_>, file: &ModelFile) -> Result<[Vec<LayerWeights>; 3], LoadError> {
+        let mut block = |layer: u32| LayerWeights::load(loader, file, LayerName::Block(layer), layer);
+        let lower = self.lower.clone().map(&mut block).collect::<Result<_, _>>()?;
+        let upper = self.upper.clone().map(&mut block).collect::<Result<_, _>>()?;
+        let tail = (0..).zip(&self.tail);
+        let tail = tail.map(|(index, source)| LayerWeights::load(loader, file, LayerName::Tail(index), *source));
+        Ok([lower, tail.collect::<Result<_, _>>()?, upper])
+    }
+
+    fn stacks(&self) -> Vec<Stack> {
+        let present = [
+            (Stack::Lower, !self.lower.is_empty()),
+            (Stack::Tail, !self.tail.is_empty()),
+            (Stack::Upper, !self.upper.is_empty()),
+        ];
+        present.into_iter().filter(|(_, present)| *present).map(|(stack, _)| stack).collect()
+    }
+}
+
+/// A whole model can be scored at its end and, as if it had an exit, after its lower stack.
+fn load_heads(loader: &mut Loader<'_>, file: &ModelFile) -> Result<Vec<(Head, HeadWeights)>, LoadError> {
+    let own = HeadWeights::load(loader, file)?;
+    let part = match file.holding() {
+        Holding::Whole => return Ok(vec![(Head::Exit1, own.clone()), (Head::Final, own)]),
+        Holding::Cloud(_) => return Ok(vec![(Head::Final, own)]),
+        Holding::Edge(part) => part,
+    };
+    let mut exit = |number: ExitNumber| {
+        if part.trained_exits.contains(&number) { own.load_trained(loader, file, number) } else { Ok(own.clone()) }
+    };
+    Ok(vec![(Head::Exit1, exit(ExitNumber::One)?), (Head::Exit2, exit(ExitNumber::Two)?)])
+}
+
+fn check_sizes(options: &LoadOptions) -> Result<(), LoadError> {
+    let positions = options.slots.checked_mul(options.context);
+    let fits = |count: usize| (1..=i32::MAX as usize).contains(&count);
+    if !positions.is_some_and(fits) || !fits(options.batch_rows_max) {
+        return Err(LoadError::Options(format!(
+            "{} slots of {} positions and calls of {} rows; each must be at least 1",
+            options.slots, options.context, options.batch_rows_max
+        )));
+    }
+    Ok(())
+}
+
+/// Positions and memory of the rows of a call.
+struct CallRows {
+    positions: Vec<i32>,
+    memory_rows: Vec<i64>,
+    aims: Vec<SpanAim>,
+}
+
+impl CallRows {
+    fn of(spans: &[Span], memory: &KvArena) -> Self {
+        let mut rows = Self { positions: Vec::new(), memory_rows: Vec::new(), aims: Vec::new() };
+        for span in spans {
+            let (base, start) = (memory.base(span.slot), span.start.index());
+            rows.aims.push(SpanAim { base, start });
+            let positions = start..start + span.rows;
+            rows.positions.extend(positions.clone().map(|position| position as i32));
+            rows.memory_rows.extend(positions.map(|position| (base + position) as i64));
+        }
+        rows
+    }
+}
+
+fn embedding_bytes<'a>(table: &TensorView<'a>, token: TokenId) -> &'a [u8] {
+    let row = table.data.len() / table.dims[1] as usize;
+    &table.data[token.0 as usize * row..][..row]
+}
+
+/// Divides spans into calls of at most `rows_max` rows, in order.
+fn pieces(spans: &[Span], rows_max: usize) -> Vec<Vec<Span>> {
+    let mut pieces: Vec<Vec<Span>> = Vec::new();
+    let mut room = 0;
+    for span in spans {
+        let mut rest = *span;
+        while rest.rows > 0 {
+            if room == 0 {
+                pieces.push(Vec::new());
+                room = rows_max;
+            }
+            let rows = rest.rows.min(room);
+            pieces.last_mut().expect("just pushed").push(Span { rows, ..rest });
+            room -= rows;
+            rest.rows -= rows;
+            rest.first_row += rows;
+            rest.start.0 += rows as u32;
+        }
+    }
+    pieces
+}
+
+fn piece_rows(piece: &[Span]) -> Range<usize> {
+    let last = piece[piece.len() - 1];
+    piece[0].first_row..last.first_row + last.rows
+}
