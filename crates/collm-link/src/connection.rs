@@ -1,7 +1,7 @@
 //! One connection through the link: four half-duplex workers in one task.
 //!
-//! Two read from the ends and queue chunks for the lanes; two wait until chunks have arrived and write them. What an end
-//! does (send, close its half, vanish) reaches the other end after everything it did before.
+//! Two read from the ends and queue chunks for the lanes; two wait until chunks have arrived and write them. What an
+//! end does (send, close its half, vanish) reaches the other end after everything it did before.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,7 +1,8 @@
 //! One direction of the link: chunks of all connections queue for one line and leave one after another.
 //!
-//! The queue is first come, first served, short and bounded. Each connection has at most one chunk waiting for a place
-//! in it, so busy connections take turns, and a newcomer waits behind a few chunks rather than behind somebody's megabytes.
+//! The queue is first come, first served, short and bounded. Each connection has at most one chunk waiting for a
+//! place in it, so busy connections take turns, and a newcomer waits behind a few chunks rather than behind somebody's
+//! megabytes.
 
 use std::time::Duration;
 
@@ -20,8 +21,9 @@ const QUEUE_CHUNKS: usize = 8;
 /// wake-up never leaves the line idle.
 const HORIZON: Duration = Duration::from_millis(5);
 
-/// The timer wakes at the next whole millisecond. Aiming half of one early makes the error zero on average.
-const HALF_TICK: Duration = Duration::from_micros(500);
+/// How late the timer wakes on average: it rounds up to whole milliseconds, and so does the system call below it. Aiming
+/// that much early makes the mean error zero.
+const TIMER_LATENESS: Duration = Duration::from_millis(1);
 
 /// What goes from one end of a connection to the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,10 +85,10 @@ async fn send_all(mut queue: mpsc::Receiver<Chunk>, control: LinkControl, direct
     }
 }
 
-/// Waits for a moment, to the nearest tick of the timer.
+/// Waits for a moment, give or take half a millisecond.
 pub(crate) async fn wait_until(at: Instant) {
-    if at.saturating_duration_since(Instant::now()) > HALF_TICK {
-        sleep_until(at - HALF_TICK).await;
+    if at.saturating_duration_since(Instant::now()) > TIMER_LATENESS {
+        sleep_until(at - TIMER_LATENESS).await;
     }
 }
 

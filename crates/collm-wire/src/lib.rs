@@ -1,7 +1,7 @@
 //! The protocol's bytes: the generated gRPC service, and the conversion between its messages and the core's frames.
 //!
-//! Parse, don't validate: what a peer sent becomes a [`collm_core::frame`] within its limits, or a [`WireError`] that names
-//! the rule it broke. The order of frames over time is the core's business; sockets and credentials are the drivers'.
+//! Parse, don't validate: what a peer sent becomes a [`collm_core::frame`] within its limits, or a [`WireError`] that
+//! names the rule it broke. The order of frames over time is the core's business; sockets and credentials are the drivers'.
 
 mod emit;
 mod error;
@@ -29,8 +29,8 @@ pub const AUTHORIZATION_METADATA: &str = "authorization";
 /// Bytes of gRPC's own before every message: compression flag and length.
 const GRPC_PREFIX_BYTES: usize = 5;
 
-/// Bytes that an [`proto::EdgeFrame`] or [`proto::CloudFrame`] takes in its stream, for statistics. HTTP/2's framing, about
-/// 9 bytes for each 16 KiB, is not counted.
+/// Bytes that an [`proto::EdgeFrame`] or [`proto::CloudFrame`] takes in its stream, for statistics. HTTP/2's framing,
+/// about 9 bytes for each 16 KiB, is not counted.
 pub fn frame_bytes(frame: &impl Message) -> usize {
     GRPC_PREFIX_BYTES + frame.encoded_len()
 }

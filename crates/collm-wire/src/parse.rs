@@ -17,8 +17,8 @@ use crate::{
     refusal::parse_code,
 };
 
-/// Largest epoch, position, length and count of tokens. The sum of any three fits 32 bits, so nothing that a peer sends can
-/// overflow an addition; no context is that long.
+/// Largest epoch, position, length and count of tokens. The sum of any three fits 32 bits, so nothing that a peer
+/// sends can overflow an addition; no context is that long.
 const COUNT_MAX: u32 = 1 << 30;
 
 /// Parses the first frame of a stream.

@@ -35,8 +35,8 @@ pub(crate) fn emit_code(code: RefusalCode) -> proto::RefusalCode {
 }
 
 /// A code of a newer cloud must not hide that it refused, nor its message. Taken for `Internal`, it is tried again with
-/// the patience of the circuit breaker; a reason that never goes away costs an attempt now and then, while giving up on one
-/// that does would lose the cloud for good.
+/// the patience of the circuit breaker; a reason that never goes away costs an attempt now and then, while giving up on
+/// one that does would lose the cloud for good.
 pub(crate) fn parse_code(value: i32) -> RefusalCode {
     match proto::RefusalCode::try_from(value).unwrap_or_default() {
         proto::RefusalCode::Protocol => RefusalCode::Protocol,

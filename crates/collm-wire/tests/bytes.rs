@@ -9,7 +9,10 @@ use collm_core::{
     sampling::Sampling,
     states::{Encoding, StateBlock},
 };
-use collm_wire::proto::{CloudFrame, EdgeFrame};
+use collm_wire::{
+    frame_bytes,
+    proto::{CloudFrame, EdgeFrame},
+};
 use prost::Message;
 
 fn hex(message: &impl Message) -> String {
@@ -85,4 +88,21 @@ fn codes_keep_their_numbers() {
         let refusal = Refusal { code, message: String::new() };
         assert_eq!(down(ToEdge::Refused(refusal)), format!("220208{number:02x}"), "{code:?}");
     }
+}
+
+/// The table in docs/protocol.md.
+#[test]
+fn one_position_takes_what_the_documents_say() {
+    let (epoch, first) = (Epoch(1), Position(1_000));
+    let states = |encoding: Encoding, width| {
+        let zeros = vec![0; encoding.row_bytes(width)];
+        let block = StateBlock::parse(encoding, width, zeros.into()).expect("a finite row");
+        frame_bytes(&EdgeFrame::from(ToCloud::States { epoch, first, block }))
+    };
+    let table = [576, 2_048, 4_096].map(|width| (states(Encoding::F16, width), states(Encoding::F32, width)));
+    assert_eq!(table, [(1_168, 2_320), (4_112, 8_208), (8_208, 16_402)]);
+    let token = ToCloud::Tokens { epoch, first, tokens: vec![TokenId(40_000)] };
+    assert_eq!(frame_bytes(&EdgeFrame::from(token)), 17);
+    let ask = Ask { epoch, position: first, guess: Some(TokenId(40_000)), recent: vec![] };
+    assert_eq!(frame_bytes(&EdgeFrame::from(ToCloud::Ask(ask))), 16);
 }
