@@ -1,0 +1,179 @@
+//! Judges everything that requesters hear: each token against the policy in force, and the whole answer where nothing went
+//! wrong. Panics at the first fault.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use collm_core::{
+    edge::{EdgeConfig, Event, FinishReason, Request, Source, Stats, Token},
+    ids::{SessionId, TokenId},
+    policy::Mode,
+    time::Time,
+};
+use collm_engine::scripted::Script;
+
+use crate::oracle::Oracle;
+
+/// One answer as its requester saw it.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// What was asked for.
+    pub request: Request,
+    /// When.
+    pub submitted: Time,
+    /// What was told so far.
+    pub tokens: Vec<Token>,
+    /// How often the requester heard that the cloud is not there.
+    pub losses: u32,
+    /// Why it is complete, and what it cost; `Err` if it failed.
+    pub end: Option<Result<(FinishReason, Stats), String>>,
+    /// When it was complete.
+    pub ended: Time,
+    /// The requester left.
+    pub cancelled: bool,
+    ask_deadline: Duration,
+    /// Jobs of its edge may fail by plan.
+    may_fail: bool,
+    oracle: Oracle,
+}
+
+impl Answer {
+    /// The tokens alone.
+    pub fn ids(&self) -> Vec<TokenId> {
+        self.tokens.iter().map(|token| token.id).collect()
+    }
+
+    /// What it would be if nothing went wrong.
+    pub fn oracle(&self) -> &Oracle {
+        &self.oracle
+    }
+
+    /// Prompt and answer.
+    fn sequence(&self) -> Vec<TokenId> {
+        let mut sequence = self.request.prompt.clone();
+        sequence.extend(self.tokens.iter().map(|token| token.id));
+        sequence
+    }
+
+    fn hear(&mut self, now: Time, event: Event) {
+        assert!(self.end.is_none(), "told of something after the end: {event:?}");
+        match event {
+            Event::Token(token) => self.judge_token(token),
+            Event::Degraded(loss) => {
+                assert!(self.request.mode.uses_cloud(), "{loss} in a mode without cloud");
+                self.losses += 1;
+            }
+            Event::Finished(reason, stats) => {
+                self.judge_end(reason, &stats);
+                self.end = Some(Ok((reason, *stats)));
+                self.ended = now;
+            }
+            Event::Failed(why) => {
+                assert!(self.may_fail, "failed although the edge's engine works: {why}");
+                self.end = Some(Err(why));
+                self.ended = now;
+            }
+        }
+    }
+
+    fn judge_token(&mut self, token: Token) {
+        let sequence = self.sequence();
+        assert_eq!(token.position.index(), sequence.len(), "positions follow one another: {token:?}");
+        assert!(token.waited <= self.ask_deadline, "stood still beyond the deadline: {token:?}");
+        assert!(self.tokens.is_empty() || self.oracle.reason(&sequence).is_none(), "goes on after the end: {token:?}");
+        let attended = self.oracle.decide(&sequence);
+        let alone = self.oracle.decide_alone(&sequence);
+        let (choice, source) = if self.must_be_alone(&token, attended.1) { alone } else { attended };
+        assert_eq!((token.id, token.source), (choice.token, source), "not what the policy gives: {token:?}");
+        assert_eq!(
+            token.confidence.to_bits(),
+            choice.confidence.to_bits(),
+            "not the confidence of its exit: {token:?}"
+        );
+        self.tokens.push(token);
+    }
+
+    /// Whether the token was made without the cloud, although the policy asks the cloud.
+    fn must_be_alone(&self, token: &Token, attended: Source) -> bool {
+        let alone = attended == Source::Cloud && token.source != Source::Cloud;
+        assert_eq!(token.degraded, alone, "degraded says that the cloud was needed and not there: {token:?}");
+        assert!(!alone || self.losses > 0, "degraded before the loss was told: {token:?}");
+        alone
+    }
+
+    fn judge_end(&self, reason: FinishReason, stats: &Stats) {
+        let expected = if self.tokens.is_empty() { None } else { self.oracle.reason(&self.sequence()) };
+        match expected {
+            Some(expected) => assert_eq!(reason, expected),
+            None => assert!(reason == FinishReason::Cancelled && self.cancelled, "ended early: {reason:?}"),
+        }
+        assert_eq!(stats.answer_tokens() as usize, self.tokens.len(), "{stats:?}");
+        let degraded = self.tokens.iter().filter(|token| token.degraded).count();
+        assert_eq!(stats.degraded_tokens as usize, degraded, "{stats:?}");
+        assert!(stats.waited <= stats.total && stats.positions_replayed <= stats.positions_uploaded, "{stats:?}");
+        assert!(self.request.mode != Mode::Standalone || stats.connections == 0, "standalone connects to nobody");
+    }
+
+    fn judge_reference(&self) {
+        let reference = self.oracle.reference();
+        let told: Vec<(TokenId, Source)> = self.tokens.iter().map(|token| (token.id, token.source)).collect();
+        let reason = self.end.as_ref().and_then(|end| end.as_ref().ok()).map(|(reason, _)| *reason);
+        assert_eq!(told, reference.tokens, "not the reference of {:?}", self.request);
+        assert_eq!(reason, Some(reference.reason));
+        assert_eq!(self.losses, 0, "nothing went wrong and a loss was told");
+    }
+}
+
+/// All answers of a world.
+#[derive(Debug, Default)]
+pub(crate) struct Judge {
+    pub(crate) answers: BTreeMap<SessionId, Answer>,
+}
+
+impl Judge {
+    /// A request was taken.
+    pub(crate) fn expect(
+        &mut self,
+        now: Time,
+        request: &Request,
+        config: &EdgeConfig,
+        script: &Script,
+        may_fail: bool,
+    ) {
+        let answer = Answer {
+            oracle: Oracle::new(script, request, config),
+            request: request.clone(),
+            submitted: now,
+            tokens: vec![],
+            losses: 0,
+            end: None,
+            ended: now,
+            cancelled: false,
+            ask_deadline: config.ask_deadline,
+            may_fail,
+        };
+        let before = self.answers.insert(request.session, answer);
+        assert!(before.is_none(), "a session id was taken twice");
+    }
+
+    /// A requester is told something.
+    pub(crate) fn hear(&mut self, now: Time, session: SessionId, event: Event) {
+        self.answers.get_mut(&session).expect("events are about sessions that were taken").hear(now, event);
+    }
+
+    /// A requester leaves.
+    pub(crate) fn cancel(&mut self, session: SessionId) {
+        if let Some(answer) = self.answers.get_mut(&session) {
+            answer.cancelled = true;
+        }
+    }
+
+    /// The world stands still: every answer is complete, and exact where the plan says so.
+    pub(crate) fn conclude(&self, exact: bool) {
+        for (session, answer) in &self.answers {
+            assert!(answer.end.is_some(), "session {session} hangs after {} tokens", answer.tokens.len());
+            if exact {
+                answer.judge_reference();
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What answers must be, straight from the script: no sessions, no frames, no states. Position by position, one after the
+//! other, as the stalling algorithm of the paper does it.
+
+use collm_core::{
+    edge::{EdgeConfig, FinishReason, Request, SecondStage, Source},
+    ids::{Position, TokenId},
+    policy::{Decision, Mode, Policy},
+    sampling::{Choice, choose},
+};
+use collm_engine::{Head, scripted::Script};
+
+/// Knows what every head says after every prefix of one answer.
+#[derive(Debug, Clone)]
+pub struct Oracle {
+    script: Script,
+    request: Request,
+    policy: Policy,
+    context: u32,
+    second: SecondStage,
+}
+
+/// The answer that the stalling algorithm gives when nothing goes wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reference {
+    /// The tokens, and who decides each.
+    pub tokens: Vec<(TokenId, Source)>,
+    /// Why it ends.
+    pub reason: FinishReason,
+}
+
+impl Oracle {
+    /// For one request to one edge.
+    pub fn new(script: &Script, request: &Request, config: &EdgeConfig) -> Self {
+        Self {
+            script: script.clone(),
+            request: request.clone(),
+            policy: Policy::of(request.mode, request.threshold, config.has_exit1),
+            context: config.context,
+            second: config.second,
+        }
+    }
+
+    /// The whole answer.
+    pub fn reference(&self) -> Reference {
+        let mut prefix = self.request.prompt.clone();
+        let mut tokens = Vec::new();
+        loop {
+            let (choice, source) = self.decide(&prefix);
+            prefix.push(choice.token);
+            tokens.push((choice.token, source));
+            if let Some(reason) = self.reason(&prefix) {
+                return Reference { tokens, reason };
+            }
+        }
+    }
+
+    /// The next token, and who decides it while the cloud is there.
+    pub fn decide(&self, prefix: &[TokenId]) -> (Choice, Source) {
+        if self.request.mode == Mode::Cloud {
+            return (self.says(Head::Final, prefix), Source::Cloud);
+        }
+        if self.second == SecondStage::Whole {
+            return (self.says(Head::Final, prefix), Source::Whole);
+        }
+        self.leaves_early(prefix).unwrap_or_else(|| (self.says(Head::Final, prefix), Source::Cloud))
+    }
+
+    /// The token that one of the edge's exits is sure enough of.
+    fn leaves_early(&self, prefix: &[TokenId]) -> Option<(Choice, Source)> {
+        let first = self.says(Head::Exit1, prefix);
+        if self.policy.at_exit1(first) == Decision::Emit {
+            return Some((first, Source::Exit1));
+        }
+        let second = self.says(Head::Exit2, prefix);
+        (self.policy.at_exit2(second) == Decision::Emit).then_some((second, Source::Exit2))
+    }
+
+    /// The next token, and who decides it, while the cloud is not there.
+    pub fn decide_alone(&self, prefix: &[TokenId]) -> (Choice, Source) {
+        self.leaves_early(prefix).unwrap_or_else(|| (self.says(Head::Exit2, prefix), Source::Exit2))
+    }
+
+    /// What a head proposes after a prefix.
+    fn says(&self, head: Head, prefix: &[TokenId]) -> Choice {
+        let sampling = self.request.sampling;
+        let recent = &prefix[prefix.len().saturating_sub(sampling.recent_needed() as usize)..];
+        let position = Position(prefix.len() as u32 - 1);
+        choose(&mut self.script.logits(head, prefix), &sampling, position, recent).expect("scripted logits are finite")
+    }
+
+    /// Why the answer ends with the last token of `sequence` (prompt included), if it does.
+    pub fn reason(&self, sequence: &[TokenId]) -> Option<FinishReason> {
+        let last = sequence.last().expect("prompts are not empty");
+        if self.request.stop.contains(last) {
+            Some(FinishReason::Stop)
+        } else if sequence.len() - self.request.prompt.len() >= self.request.tokens_max as usize {
+            Some(FinishReason::Length)
+        } else if sequence.len() >= self.context as usize {
+            Some(FinishReason::Context)
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Kinds of random worlds. A profile and a seed make a plan.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use collm_core::{
+    edge::{BreakerConfig, Request, SecondStage},
+    ids::{SessionId, TokenId},
+    policy::{Mode, Threshold},
+    sampling::Sampling,
+    states::Encoding,
+    time::Time,
+};
+use collm_engine::scripted::{END_OF_TURN, Script, WIDTH};
+
+use crate::{
+    plan::{CloudPlan, EdgePlan, Fault, LinkPlan, Plan},
+    random::Random,
+};
+
+/// When the last request comes in and the last fault strikes, in milliseconds.
+const HORIZON_MS: u64 = 3_000;
+
+/// A kind of world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Nothing goes wrong and there is room for all: answers must be the reference.
+    Calm,
+    /// As calm, with the modes cloud, naive, standalone and whole.
+    CalmBaselines,
+    /// Connections are lost, clouds die and come back.
+    Flaky,
+    /// More sessions than slots, contexts and bytes; several edges share a cloud.
+    Crowded,
+    /// The modes cloud and naive, with everything that may go wrong.
+    HostileBaselines,
+    /// Everything at once: also black holes, failing engines, frames that make no sense, requesters that leave.
+    Hostile,
+}
+
+impl Profile {
+    /// Every profile.
+    pub const ALL: [Self; 6] =
+        [Self::Calm, Self::CalmBaselines, Self::Flaky, Self::Crowded, Self::HostileBaselines, Self::Hostile];
+
+    /// The word for messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::CalmBaselines => "calm_baselines",
+            Self::Flaky => "flaky",
+            Self::Crowded => "crowded",
+            Self::HostileBaselines => "hostile_baselines",
+            Self::Hostile => "hostile",
+        }
+    }
+
+    /// The world of a seed.
+    pub fn plan(self, seed: u64) -> Plan {
+        Draft { profile: self, random: Random::new(seed) }.plan(seed)
+    }
+
+    fn is_calm(self) -> bool {
+        matches!(self, Self::Calm | Self::CalmBaselines)
+    }
+
+    fn is_hostile(self) -> bool {
+        matches!(self, Self::Hostile | Self::HostileBaselines)
+    }
+
+    /// Whether room for sessions is scarce.
+    fn is_tight(self) -> bool {
+        self == Self::Crowded || self.is_hostile()
+    }
+
+    fn modes(self) -> &'static [Mode] {
+        match self {
+            Self::Calm | Self::Crowded | Self::Flaky => &[Mode::Collaborative],
+            Self::CalmBaselines => &[Mode::Cloud, Mode::Naive, Mode::Standalone],
+            Self::HostileBaselines => &[Mode::Cloud, Mode::Naive],
+            Self::Hostile => &[Mode::Collaborative, Mode::Collaborative, Mode::Cloud, Mode::Naive, Mode::Standalone],
+        }
+    }
+}
+
+/// Draws a plan.
+struct Draft {
+    profile: Profile,
+    random: Random,
+}
+
+impl Draft {
+    fn plan(&mut self, seed: u64) -> Plan {
+        let script = self.script();
+        let edges: Vec<EdgePlan> = (0..self.random.within(1..=3)).map(|edge| self.edge(&script, edge)).collect();
+        let clouds: Vec<CloudPlan> = (0..self.random.within(1..=2)).map(|_| self.cloud(&script)).collect();
+        Plan {
+            seed,
+            link: self.link(),
+            faults: self.faults(&edges, clouds.len() as u64),
+            exact: self.profile.is_calm(),
+            script,
+            edges,
+            clouds,
+        }
+    }
+
+    fn script(&mut self) -> Script {
+        Script {
+            seed: self.random.bits() >> 8,
+            vocabulary: self.random.pick(&[8, 64, 300]),
+            exit1_agrees: self.random.pick(&[0.1, 0.5, 0.9]),
+            exit2_agrees: self.random.pick(&[0.3, 0.8, 1.0]),
+            turn_ends: self.random.pick(&[0.0, 0.02, 0.1]),
+        }
+    }
+
+    fn edge(&mut self, script: &Script, edge: u64) -> EdgePlan {
+        let mut plan = EdgePlan::quiet(script);
+        let (calm, random) = (self.profile.is_calm(), &mut self.random);
+        let config = &mut plan.config;
+        if self.profile == Profile::CalmBaselines && random.chance(0.2) {
+            config.second = SecondStage::Whole;
+        }
+        config.has_exit1 = random.chance(0.7);
+        config.context = random.count(24..=60);
+        config.slots = if self.profile.is_tight() { random.count(1..=3) } else { 8 };
+        config.waiting_max = random.count(4..=16);
+        config.job_rows_max = random.count(1..=20);
+        config.upload_rows_max = random.count(1..=20);
+        config.encoding = random.pick(&[Encoding::F16, Encoding::F32]);
+        config.ask_deadline = if calm { Duration::from_secs(600) } else { random.span_ms(30..=1500) };
+        config.breaker =
+            BreakerConfig { pause_first: random.span_ms(10..=300), pause_max: random.span_ms(300..=2_000) };
+        plan.job_us = span(random, 50, 1500);
+        plan.batch_rows_max = random.within(4..=24) as usize;
+        if self.profile.is_hostile() && random.chance(0.3) {
+            plan.failing_calls = (0..random.within(1..=2)).map(|_| random.within(0..=150)).collect();
+        }
+        let sessions = self.random.within(1..=5);
+        plan.requests = (0..sessions).map(|index| self.request(script, &plan, edge << 32 | index)).collect();
+        plan
+    }
+
+    fn request(&mut self, script: &Script, plan: &EdgePlan, session: u64) -> (Time, Request) {
+        let sampling = self.sampling();
+        let random = &mut self.random;
+        let prompt_max = u64::from(plan.config.context).min(30) - 1;
+        let prompt = (0..random.within(1..=prompt_max))
+            .map(|_| TokenId(random.within(0..=script.vocabulary as u64 - 1) as u32))
+            .collect();
+        let is_whole = plan.config.second == SecondStage::Whole;
+        let request = Request {
+            session: SessionId(u128::from(session) + 1),
+            prompt,
+            mode: if is_whole { Mode::Whole } else { random.pick(self.profile.modes()) },
+            threshold: random.pick(&[
+                Threshold::ALWAYS,
+                Threshold::new(0.5).expect("a number"),
+                Threshold::DEFAULT,
+                Threshold::new(0.95).expect("a number"),
+                Threshold::NEVER,
+            ]),
+            sampling,
+            tokens_max: random.count(1..=30),
+            stop: if random.chance(0.8) { vec![END_OF_TURN] } else { vec![] },
+        };
+        (Time(random.span_ms(0..=HORIZON_MS / 2)), request)
+    }
+
+    fn sampling(&mut self) -> Sampling {
+        let random = &mut self.random;
+        if random.chance(0.5) {
+            return Sampling::GREEDY;
+        }
+        Sampling {
+            temperature: random.pick(&[0.0, 0.7, 1.5]),
+            top_k: random.pick(&[0, 5]),
+            top_p: random.pick(&[1.0, 0.9]),
+            min_p: random.pick(&[0.0, 0.05]),
+            repeat_penalty: random.pick(&[1.0, 1.3]),
+            repeat_last_n: random.count(0..=12),
+            seed: random.bits(),
+        }
+    }
+
+    fn cloud(&mut self, script: &Script) -> CloudPlan {
+        let mut plan = CloudPlan::quiet(script);
+        let random = &mut self.random;
+        let config = &mut plan.config;
+        config.context = 60;
+        config.holds_whole = self.profile.is_calm() || random.chance(0.7);
+        config.batch_rows_max = random.count(1..=40);
+        if self.profile.is_tight() {
+            config.slots = random.count(1..=3);
+            config.contexts_max = random.count(1..=6);
+            // From less than one session to several.
+            config.states_bytes_max = random.within(10..=300) as usize * WIDTH * 2;
+            config.idle_max = random.span_ms(200..=5_000);
+            config.context = random.count(20..=60);
+        }
+        plan.batch_us = span(random, 50, 1500);
+        if self.profile.is_hostile() && random.chance(0.3) {
+            plan.failing_calls = (0..random.within(1..=3)).map(|_| random.within(0..=200)).collect();
+        }
+        plan
+    }
+
+    fn link(&mut self) -> LinkPlan {
+        let random = &mut self.random;
+        LinkPlan {
+            latency: random.span_us(0..=60_000),
+            jitter: random.span_us(0..=20_000),
+            bytes_per_second: random.pick(&[10_000, 1_000_000, 1 << 40]),
+            unnoticed_ms: 0..=random.pick(&[0, 100, 5_000]),
+        }
+    }
+
+    fn faults(&mut self, edges: &[EdgePlan], clouds: u64) -> Vec<(Time, Fault)> {
+        if matches!(self.profile, Profile::Calm | Profile::CalmBaselines | Profile::Crowded) {
+            return vec![];
+        }
+        let sessions: Vec<SessionId> =
+            edges.iter().flat_map(|edge| edge.requests.iter().map(|(_, request)| request.session)).collect();
+        let count = self.random.within(1..=12);
+        (0..count).map(|_| (Time(self.random.span_ms(0..=HORIZON_MS)), self.fault(&sessions, clouds))).collect()
+    }
+
+    fn fault(&mut self, sessions: &[SessionId], clouds: u64) -> Fault {
+        let random = &mut self.random;
+        let cloud = random.within(0..=clouds - 1) as usize;
+        let lasting = random.span_ms(0..=800);
+        let kinds = if self.profile.is_hostile() { 12 } else { 6 };
+        match random.within(0..=kinds) {
+            0..=3 => Fault::Cut,
+            4 => Fault::Kill { cloud, lasting },
+            5 => Fault::Hold { cloud, lasting },
+            6 => Fault::Stall { cloud, lasting },
+            7 => Fault::Drain { cloud },
+            8..=9 => Fault::Cancel(random.pick(sessions)),
+            10 => Fault::RoguePeer { cloud },
+            _ => Fault::RogueFrame,
+        }
+    }
+}
+
+/// A range within the given one.
+fn span(random: &mut Random, from: u64, to: u64) -> RangeInclusive<u64> {
+    let low = random.within(from..=to);
+    low..=random.within(low..=to)
+}

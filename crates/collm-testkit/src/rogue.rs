@@ -1,0 +1,86 @@
+//! Frames that parse and make no sense: from a stranger to a cloud, or from a broken cloud to an edge.
+
+use bytes::Bytes;
+use collm_core::{
+    frame::{Answer, Ask, Feed, Open, PROTOCOL, Refusal, RefusalCode, ToCloud, ToEdge},
+    ids::{Epoch, Position, SessionId, TokenId},
+    sampling::Sampling,
+    states::{Encoding, StateBlock},
+};
+use collm_engine::scripted::{Script, WIDTH};
+
+use crate::{plan::identity, random::Random};
+
+/// What a stranger sends on one stream. Its session id is its own: it cannot guess those of others.
+pub(crate) fn frames_to_cloud(random: &mut Random, script: &Script) -> Vec<ToCloud> {
+    let count = random.within(0..=6);
+    let mut frames: Vec<ToCloud> = (0..count).map(|_| frame_to_cloud(random)).collect();
+    if random.chance(0.8) {
+        frames.insert(0, ToCloud::Open(open(random, script)));
+    }
+    frames
+}
+
+fn open(random: &mut Random, script: &Script) -> Open {
+    let mut identity = identity(script);
+    if random.chance(0.2) {
+        identity.pair = "another pair".into();
+    }
+    Open {
+        protocol: PROTOCOL + u32::from(random.chance(0.1)),
+        identity,
+        session: SessionId(u128::from(random.bits()) << 64),
+        epoch: epoch(random),
+        feed: random.pick(&[Feed::Tokens, Feed::States(Encoding::F16), Feed::States(Encoding::F32)]),
+        sampling: Sampling::GREEDY,
+    }
+}
+
+fn frame_to_cloud(random: &mut Random) -> ToCloud {
+    let (epoch, position) = (epoch(random), position(random));
+    match random.within(0..=5) {
+        0 => ToCloud::States { epoch, first: position, block: block(random) },
+        1 => ToCloud::Tokens { epoch, first: position, tokens: vec![token(random); random.within(1..=9) as usize] },
+        2 => ToCloud::Ask(Ask { epoch, position, guess: Some(token(random)), recent: vec![token(random)] }),
+        3 => ToCloud::Generate { epoch, position, tokens_max: random.count(0..=u32::MAX), stop: vec![] },
+        4 => ToCloud::Truncate { epoch, length: position.0 },
+        _ => ToCloud::Close,
+    }
+}
+
+/// Finite states, of a width that may be wrong.
+fn block(random: &mut Random) -> StateBlock {
+    let encoding = random.pick(&[Encoding::F16, Encoding::F32]);
+    let width = random.pick(&[1, WIDTH as u32]);
+    let rows = random.within(1..=9) as usize;
+    let bytes = Bytes::from(vec![0; rows * encoding.row_bytes(width)]);
+    StateBlock::parse(encoding, width, bytes).expect("zeros are finite")
+}
+
+/// Never what an honest cloud would send at this moment, so nothing that the answer could be blamed for.
+pub(crate) fn frame_to_edge(random: &mut Random, script: &Script) -> ToEdge {
+    let answer = |position, token| {
+        let nothing = std::time::Duration::ZERO;
+        ToEdge::Answer(Answer { epoch: Epoch(0), position, token, confidence: 0.5, compute: nothing, queued: nothing })
+    };
+    match random.within(0..=5) {
+        0 => answer(Position(u32::MAX), TokenId(1)),
+        1 => answer(Position(0), TokenId(script.vocabulary as u32)),
+        2 => ToEdge::Missing { epoch: Epoch(0), held: u32::MAX },
+        3 => ToEdge::Missing { epoch: Epoch(u32::MAX), held: 0 },
+        4 => ToEdge::Opened { held: u32::MAX },
+        _ => ToEdge::Refused(Refusal { code: RefusalCode::Internal, message: "for no reason".into() }),
+    }
+}
+
+fn epoch(random: &mut Random) -> Epoch {
+    Epoch(random.pick(&[0, 0, 1, u32::MAX]))
+}
+
+fn position(random: &mut Random) -> Position {
+    Position(random.pick(&[0, 0, 1, 5, 1000, u32::MAX]))
+}
+
+fn token(random: &mut Random) -> TokenId {
+    TokenId(random.pick(&[0, 1, 63, 64, u32::MAX]))
+}
