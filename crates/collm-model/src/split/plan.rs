@@ -36,6 +36,7 @@ pub struct SplitOptions<'a> {
 pub struct SplitPlan<'a> {
     pair: PairId,
     source_path: &'a Path,
+    source_sha256: Digest,
     edge: PartPlan<'a>,
     cloud: PartPlan<'a>,
 }
@@ -111,6 +112,7 @@ pub fn plan<'a>(
     Ok(SplitPlan {
         pair,
         source_path: source.path(),
+        source_sha256: digest,
         edge: plan_edge(source, options, digest, pair)?,
         cloud: plan_cloud(source, options, digest, pair)?,
     })
@@ -120,6 +122,11 @@ impl SplitPlan<'_> {
     /// Says that the two parts belong together.
     pub fn pair(&self) -> PairId {
         self.pair
+    }
+
+    /// Digest of the model that is split.
+    pub fn source_sha256(&self) -> Digest {
+        self.source_sha256
     }
 
     /// What the edge gets.
