@@ -35,7 +35,7 @@ pub struct SyntheticModel {
     pub ffn: u32,
     /// Type of matrices: f32, f16, q8_0 or q4_0. Norms and biases are f32.
     pub weights: TensorType,
-    /// Whether the LM head is the token embedding.
+    /// Whether the LM head is the token embedding. Random models of this kind soon repeat one token.
     pub tied: bool,
     /// Whether optional biases are there.
     pub biases: bool,
@@ -61,7 +61,7 @@ impl SyntheticModel {
             head_dim: if free_head { 32 } else { 16 },
             ffn: 128,
             weights: TensorType::F32,
-            tied: free_head,
+            tied: false,
             biases: false,
             rope_factors: false,
             sliding_window: 16,
