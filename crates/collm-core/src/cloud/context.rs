@@ -78,11 +78,17 @@ impl Context {
         (self.epoch, self.feed, self.sampling) == (open.epoch, open.feed, open.sampling)
     }
 
+    /// Memory held, and spoken for by tokens that are still to be generated.
     pub(super) fn bytes(&self) -> usize {
-        match &self.held {
-            Held::States(log) => log.bytes(),
-            Held::Tokens(tokens) => size_of_val(tokens.as_slice()),
-        }
+        let to_come = match &self.work {
+            Work::Asks(_) => 0,
+            Work::Generate { left, .. } => *left as usize * size_of::<TokenId>(),
+        };
+        to_come
+            + match &self.held {
+                Held::States(log) => log.bytes(),
+                Held::Tokens(tokens) => size_of_val(tokens.as_slice()),
+            }
     }
 
     /// Forgets positions from `length` on, and the questions about them.

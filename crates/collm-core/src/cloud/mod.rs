@@ -19,7 +19,7 @@ pub use output::{Batch, BatchInput, BatchOutcome, BatchPart, Output, PeerId};
 use self::{batch::Running, context::Context};
 use crate::{
     frame::{Feed, Identity, Open, Refusal, RefusalCode, ToCloud, ToEdge},
-    ids::{Epoch, Position, SessionId, SlotId},
+    ids::{Epoch, Position, SessionId, SlotId, TokenId},
     sampling::Scoring,
     time::Time,
 };
@@ -243,11 +243,15 @@ impl Cloud {
                     context.work.questions().count() <= QUESTIONS_MAX
                 })
             }
-            ToCloud::Generate { position, tokens_max, stop, .. } => self.question(now, peer, position, |context| {
-                let possible = context.feed == Feed::Tokens && position.0 + 1 == context.held.rows() && tokens_max > 0;
-                context.generate(position, tokens_max, stop, now);
-                possible
-            }),
+            ToCloud::Generate { position, tokens_max, stop, .. } => {
+                let left = tokens_max.min(self.config.context);
+                self.admit_bytes(self.peers[&peer].session, left as usize * size_of::<TokenId>())?;
+                self.question(now, peer, position, |context| {
+                    let possible = context.feed == Feed::Tokens && position.0 + 1 == context.held.rows() && left > 0;
+                    context.generate(position, left, stop, now);
+                    possible
+                })
+            }
             ToCloud::Open(_) | ToCloud::Truncate { .. } | ToCloud::Close => Ok(()),
         }
     }

@@ -87,14 +87,15 @@ impl Uplink {
         out.push_back(Output::Connect(self.stream, open));
     }
 
-    /// The cloud confirmed the stream and holds `held` positions. Returns whether sending had to wait for this.
-    pub(super) fn opened(&mut self, held: u32) -> bool {
+    /// The cloud confirmed the stream and holds `held` positions. Returns whether sending had to wait for this; `None` if the
+    /// cloud cannot hold that many.
+    pub(super) fn opened(&mut self, held: u32) -> Option<bool> {
         let waited = self.state != State::Up && !self.can_send();
         self.state = State::Up;
         if waited {
             self.sent = held;
         }
-        waited
+        (self.sent <= self.sent_ever).then_some(waited)
     }
 
     /// The stream is gone; try again later, or never.

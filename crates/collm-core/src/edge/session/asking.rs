@@ -16,6 +16,11 @@ impl Session {
     /// Keeps new states and, where the stream is ready, sends them while the second stage computes.
     pub(super) fn upload(&mut self, block: StateBlock, around: &mut Surroundings<'_>) {
         self.uplink.keep(block);
+        self.upload_rest(around);
+    }
+
+    /// Sends the states that this stream's cloud does not have, if it is to have them by itself and the stream is ready.
+    pub(super) fn upload_rest(&mut self, around: &mut Surroundings<'_>) {
         if self.request.mode == Mode::Collaborative && self.uplink.can_send() {
             self.uplink.send_states(self.epoch, &mut self.stats, around.out);
         }
@@ -70,14 +75,15 @@ impl Session {
     }
 
     pub(super) fn opened(&mut self, held: u32, around: &mut Surroundings<'_>) {
+        let Some(waited) = self.uplink.opened(held) else {
+            return self.break_off("it holds positions that it was never sent", around);
+        };
         around.breaker.succeed();
         self.alone = false;
-        if !self.uplink.opened(held) {
+        if !waited {
             return;
         }
-        if self.request.mode == Mode::Collaborative {
-            self.uplink.send_states(self.epoch, &mut self.stats, around.out);
-        }
+        self.upload_rest(around);
         if let Phase::Asking(pending) = self.phase {
             self.send_ask(pending, around);
         }
@@ -124,9 +130,7 @@ impl Session {
             Phase::Asking(pending) => {
                 let pending = Pending { replays: pending.replays + 1, ..pending };
                 self.phase = Phase::Asking(pending);
-                if self.request.mode == Mode::Collaborative {
-                    self.uplink.send_states(self.epoch, &mut self.stats, around.out);
-                }
+                self.upload_rest(around);
                 self.send_ask(pending, around);
             }
         }

@@ -139,6 +139,8 @@ impl Session {
                 sampling: self.request.sampling,
             };
             self.uplink.open(around.now, open, around.out);
+            // A first stream that had to wait for the breaker finds states that were computed meanwhile.
+            self.upload_rest(around);
         }
     }
 
