@@ -1,1 +1,29 @@
-fn main() {}
+//! The `collm` program: arguments to settled configurations to commands. Everything it does is done by the libraries; here
+//! is what people type and see. Deliberately absent: protocol, policy, tensors.
+
+mod args;
+mod commands;
+mod failure;
+mod logging;
+mod models;
+mod nodes;
+mod parts;
+mod process;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::{args::Cli, ui::progress::ProgressMode};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    ui::colour::choose(cli.color);
+    logging::start(cli.verbose);
+    let progress = ProgressMode::detect(cli.quiet);
+    match process::die_with_parent_if_asked().and_then(|()| commands::run(cli.command, progress)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}

@@ -1,0 +1,43 @@
+//! Arguments of `collm demo`.
+
+use std::time::Duration;
+
+use clap::Args;
+use collm_core::policy::Threshold;
+use collm_link::Bandwidth;
+
+use super::values;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Fetches the model, splits it, starts a cloud and an edge as two processes behind an emulated link, and shows who wrote which
+token. Then it measures the same answer in every mode.
+
+Examples:
+  collm demo
+  collm demo \"Write a haiku about rivers\" --rtt 80ms --threshold 0.9")]
+pub(crate) struct DemoArgs {
+    /// What to answer
+    #[arg(value_name = "PROMPT", default_value = "Explain in three sentences why the sky is blue.")]
+    pub(crate) prompt: String,
+
+    /// Round-trip time of the link
+    #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = values::duration)]
+    pub(crate) rtt: Duration,
+
+    /// Bandwidth of the link, each way
+    #[arg(long, value_name = "RATE", default_value = "30mbit")]
+    pub(crate) bandwidth: Bandwidth,
+
+    /// Confidence from which on the edge's own guess is taken
+    #[arg(long, value_name = "0..1", default_value = "0.8", value_parser = values::threshold)]
+    pub(crate) threshold: Threshold,
+
+    /// Tokens to make at most
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) max_tokens: u32,
+
+    /// Model to split: path or reference; it needs a preset
+    #[arg(long, value_name = "REF", default_value = "smollm2-135m")]
+    pub(crate) model: String,
+}

@@ -1,0 +1,128 @@
+//! Arguments of the commands that serve, and of the one that looks whether they are served.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{ArgGroup, Args};
+
+use super::{EngineArgs, values};
+
+#[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("file").required(true).args(["part", "model"]),
+    after_help = "\
+With --part it serves edges of the same pair. With --model it holds the whole model and serves cloud mode too; edges of the
+pair that --upload-at (or the model's preset) makes may upload their states to it as well.
+
+Examples:
+  collm cloud --part parts/cloud.gguf
+  collm cloud --part parts/cloud.gguf --listen 0.0.0.0:7070 --allow-remote
+  collm cloud --model smollm2-135m --listen 127.0.0.1:7070 --slots 8 --states-memory 1GiB
+
+The first line on stdout is one JSON object with the address; then it is ready. Ctrl-c lets answers under way finish."
+)]
+pub(crate) struct CloudArgs {
+    /// Cloud part written by `collm split`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) part: Option<PathBuf>,
+
+    /// A whole model: path or reference
+    #[arg(long, value_name = "REF")]
+    pub(crate) model: Option<String>,
+
+    /// With --model: where its edges upload [default: the model's preset]
+    #[arg(long, value_name = "N", requires = "model")]
+    pub(crate) upload_at: Option<u32>,
+
+    /// Where to listen; port 0 picks a free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070")]
+    pub(crate) listen: String,
+
+    /// Let other machines connect. There is neither encryption nor a key yet, and text can be guessed from uploaded states
+    #[arg(long)]
+    pub(crate) allow_remote: bool,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+
+    #[command(flatten)]
+    pub(crate) memory: CloudMemoryArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Contexts")]
+pub(crate) struct CloudMemoryArgs {
+    /// Sessions computed at once; each has key-value memory of its own, fixed at start
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) slots: u32,
+
+    /// Sessions held at once, computed or not; more are refused as busy
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) sessions: u32,
+
+    /// Rows of all sessions in one pass through the layers
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) batch_rows: u32,
+
+    /// Bytes for hidden states of all sessions together
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = values::bytes)]
+    pub(crate) states_memory: usize,
+
+    /// A session that nobody used for so long is forgotten
+    #[arg(long, value_name = "TIME", default_value = "10min", value_parser = values::duration)]
+    pub(crate) idle: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("file").required(true).args(["part", "model"]),
+    after_help = "\
+Examples:
+  collm edge --part parts/edge.gguf --cloud http://127.0.0.1:7070 --listen 127.0.0.1:8080
+  collm edge --part parts/edge.gguf                    standalone: no cloud
+  collm edge --model smollm2-135m                      the whole model, here
+
+The first line on stdout is one JSON object with the address. Ask it with: collm run \"Hi\" --edge http://127.0.0.1:8080"
+)]
+pub(crate) struct EdgeArgs {
+    /// Edge part written by `collm split`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) part: Option<PathBuf>,
+
+    /// A whole model: path or reference
+    #[arg(long, value_name = "REF")]
+    pub(crate) model: Option<String>,
+
+    /// The cloud that finishes what the edge is unsure of
+    #[arg(long, value_name = "URL", requires = "part")]
+    pub(crate) cloud: Option<String>,
+
+    /// Where to listen; port 0 picks a free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    pub(crate) listen: String,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+
+    /// Answers made at once; more wait
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) slots: u32,
+
+    /// Go on alone when the cloud has not answered for so long
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::duration)]
+    pub(crate) deadline: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  collm doctor
+  collm doctor --part parts/edge.gguf --cloud http://127.0.0.1:7070")]
+pub(crate) struct DoctorArgs {
+    /// Edge part to compare with the cloud's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) part: Option<PathBuf>,
+
+    /// Cloud to reach
+    #[arg(long, value_name = "URL")]
+    pub(crate) cloud: Option<String>,
+}

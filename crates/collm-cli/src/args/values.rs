@@ -1,0 +1,78 @@
+//! From one word to one value. Messages say how to write it.
+
+use std::time::Duration;
+
+use collm_core::policy::{Mode, Threshold};
+use collm_model::split::{LayerListError, parse_layer_list};
+
+/// `10-11,16-29` or `15`: layers in the order they run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Layers(pub(crate) Vec<u32>);
+
+/// `0`, `0,2` or `0-3`: processor cores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cores(pub(crate) Vec<u32>);
+
+pub(crate) fn layers(text: &str) -> Result<Layers, LayerListError> {
+    parse_layer_list(text).map(Layers)
+}
+
+/// Cores are listed as layers are, but none is no choice.
+pub(crate) fn cores(text: &str) -> Result<Cores, String> {
+    let cores = parse_layer_list(text).ok().filter(|cores| !cores.is_empty());
+    cores.map(Cores).ok_or_else(|| "write cores as in 0,2-3".to_owned())
+}
+
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "write a time as in 80ms, 2s or 5min".to_owned())
+}
+
+/// `64MiB`, `1.5GB` or a plain number of bytes.
+pub(crate) fn bytes(text: &str) -> Result<usize, String> {
+    let parsed = text.parse::<bytesize::ByteSize>().map_err(|_| "write a size as in 512MiB or 2GiB".to_owned())?;
+    usize::try_from(parsed.as_u64()).map_err(|_| "more than this machine can address".to_owned())
+}
+
+pub(crate) fn threshold(text: &str) -> Result<Threshold, String> {
+    let number = text.parse().ok().and_then(Threshold::new);
+    number.ok_or_else(|| "write a confidence from 0 to 1, or more than 1 to ask for every token".to_owned())
+}
+
+pub(crate) fn mode(text: &str) -> Result<Mode, String> {
+    let named = Mode::ALL.into_iter().find(|mode| mode.name() == text);
+    named.ok_or_else(|| format!("the modes are {}", Mode::ALL.map(Mode::name).join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_a_list_that_is_not_empty() {
+        assert_eq!(cores("0,2-3"), Ok(Cores(vec![0, 2, 3])));
+        assert!(cores("").is_err());
+        assert!(cores("all").is_err());
+    }
+
+    #[test]
+    fn thresholds_are_numbers_from_zero() {
+        assert_eq!(threshold("0.8"), Ok(Threshold::DEFAULT));
+        assert!(threshold("-0.1").is_err());
+        assert!(threshold("nan").is_err());
+        assert!(threshold("inf").is_ok());
+    }
+
+    #[test]
+    fn sizes_and_times_read_as_people_write_them() {
+        assert_eq!(bytes("64MiB"), Ok(64 << 20));
+        assert_eq!(duration("80ms"), Ok(Duration::from_millis(80)));
+        assert!(bytes("many").is_err());
+        assert!(duration("80").is_err());
+    }
+
+    #[test]
+    fn modes_are_the_words_of_the_table() {
+        assert_eq!(mode("naive"), Ok(Mode::Naive));
+        assert_eq!(mode("edge"), Err("the modes are whole, cloud, naive, standalone, collaborative".to_owned()));
+    }
+}

@@ -1,0 +1,61 @@
+//! `collm cloud`: serves a cloud part, or a whole model, to edges.
+
+use anyhow::Context as _;
+use collm_node::{CloudNode, CloudOptions};
+use tokio::net::TcpListener;
+
+use crate::{
+    args::{CloudArgs, SplitShapeArgs},
+    commands::{interrupted, runtime},
+    failure::usage,
+    models,
+    nodes::{CloudSetup, EngineSettings},
+    parts::Cut,
+    process::Ready,
+    ui::progress::ProgressMode,
+};
+
+pub(super) fn run(args: &CloudArgs, progress: ProgressMode) -> anyhow::Result<()> {
+    let setup = settle(args, progress)?;
+    runtime()?.block_on(serve(args, setup, progress))
+}
+
+fn settle(args: &CloudArgs, progress: ProgressMode) -> anyhow::Result<CloudSetup> {
+    match (&args.part, &args.model) {
+        (Some(part), _) => {
+            let file = models::open(part)?;
+            let settings = EngineSettings::settle(&args.engine, &file)?;
+            CloudSetup::of_part(file, &settings, &args.memory)
+        }
+        (None, Some(model)) => {
+            let model = models::locate(model, progress)?;
+            let file = models::open(&model.path)?;
+            let upload_at = match args.upload_at {
+                Some(upload_at) => upload_at,
+                None => Cut::settle(&SplitShapeArgs::default(), &model, progress)?.upload_at,
+            };
+            let settings = EngineSettings::settle(&args.engine, &file)?;
+            CloudSetup::of_whole(file, upload_at, &settings, &args.memory, progress)
+        }
+        (None, None) => usage("give --part FILE or --model REF"),
+    }
+}
+
+async fn serve(args: &CloudArgs, setup: CloudSetup, progress: ProgressMode) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(&args.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}; choose another --listen", args.listen))?;
+    let listening = listener.local_addr()?;
+    let options = CloudOptions { allow_remote: args.allow_remote, ..CloudOptions::new(setup.config.clone()) };
+    let load = setup.engine();
+    let step = progress.step(format!("loading {}", setup.file.path().display()));
+    // The address is told once the engine is there, so that whoever waits for it can ask at once.
+    let load_and_tell = move || {
+        let engine = load()?;
+        step.done("took");
+        Ready { listening }.announce()?;
+        anyhow::Ok(engine)
+    };
+    CloudNode::serve(listener, options, load_and_tell, interrupted()).await?;
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! One file a command. Each takes its arguments, settles them, and calls the libraries.
+
+mod cloud;
+mod inspect;
+mod link;
+mod ls;
+mod pull;
+mod rm;
+mod split;
+
+use anyhow::Context as _;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{args::Command, ui::progress::ProgressMode};
+
+pub(crate) fn run(command: Command, progress: ProgressMode) -> anyhow::Result<()> {
+    match command {
+        Command::Link(args) => link::run(&args),
+        Command::Pull(args) => pull::run(&args, progress),
+        Command::Ls(args) => ls::run(&args),
+        Command::Rm(args) => rm::run(&args),
+        Command::Split(args) => split::run(&args, progress),
+        Command::Cloud(args) => cloud::run(&args, progress),
+        Command::Inspect(args) => inspect::run(&args, progress),
+        _ => todo!(),
+    }
+}
+
+/// Threads for sockets; the engine has its own.
+fn runtime() -> anyhow::Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start threads")
+}
+
+/// Resolves on ctrl-c or, where there is such a thing, on a polite request to end.
+async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    // Without a handler the process ends at once, which is what was asked for.
+    let _ = tokio::signal::ctrl_c().await;
+}

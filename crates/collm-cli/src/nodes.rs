@@ -1,0 +1,233 @@
+//! From a model file and settled sizes to what the drivers are started with: identity, configuration, engine.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use collm_core::{
+    cloud::CloudConfig,
+    edge::{BreakerConfig, EdgeConfig, SecondStage},
+    frame::Identity,
+    limits::Limits,
+    states::Encoding,
+};
+use collm_ggml::{GgmlEngine, LoadError, LoadOptions, Threads};
+use collm_model::{Holding, ModelFile, PartIdentity, split::SplitOptions};
+
+use crate::{
+    args::{CloudMemoryArgs, EngineArgs},
+    failure::usage,
+    process,
+    ui::progress::ProgressMode,
+};
+
+/// Positions of a context where nobody asked for more: enough for a conversation, small enough for any machine.
+const CONTEXT_DEFAULT: u32 = 2048;
+
+/// Rows of one job: small, so that an upload begins before a long prompt is computed.
+const EDGE_JOB_ROWS: u32 = 128;
+
+/// Rows of one job where nothing is uploaded: prompts are fastest in large pieces.
+const WHOLE_JOB_ROWS: u32 = 512;
+
+/// Requests that wait for a slot; more are told to come back.
+const WAITING_MAX: u32 = 64;
+
+/// Who computes and for how long a context.
+#[derive(Debug, Clone)]
+pub(crate) struct EngineSettings {
+    pub(crate) threads: Threads,
+    pub(crate) context: u32,
+}
+
+impl EngineSettings {
+    /// Decides, and pins this process to its cores.
+    pub(crate) fn settle(args: &EngineArgs, file: &ModelFile) -> anyhow::Result<Self> {
+        if let Some(cores) = &args.cores {
+            process::pin(cores)?;
+        }
+        let cores = process::usable_cores();
+        let count = args.threads.map_or(cores.len(), |threads| threads as usize);
+        if args.cores.is_some() && count > cores.len() {
+            return usage(format!(
+                "{count} threads on {} cores would stand in each other's way; lower --threads",
+                cores.len()
+            ));
+        }
+        let bound = args.cores.as_ref().map(|cores| cores.0.iter().map(|&core| core as usize).collect());
+        let threads = Threads { count, cores: bound.unwrap_or_default() };
+        Ok(Self { threads, context: context(args.context, file)? })
+    }
+
+    fn load_options(&self, slots: u32, batch_rows: u32) -> LoadOptions {
+        LoadOptions {
+            slots: slots as usize,
+            context: self.context as usize,
+            batch_rows_max: batch_rows as usize,
+            threads: self.threads.clone(),
+            ..LoadOptions::default()
+        }
+    }
+}
+
+fn context(asked: Option<u32>, file: &ModelFile) -> anyhow::Result<u32> {
+    let trained = file.hyperparameters().context_train;
+    match asked {
+        Some(asked) if asked > trained => {
+            usage(format!("--context {asked} is more than the {trained} positions that this model was trained on"))
+        }
+        Some(asked) => Ok(asked),
+        None => Ok(trained.min(CONTEXT_DEFAULT)),
+    }
+}
+
+/// Who a part is in the handshake.
+fn identity(part: &PartIdentity, file: &ModelFile) -> Identity {
+    Identity {
+        pair: part.pair.to_string(),
+        source: part.source_sha256.to_string(),
+        upload_at: part.upload_at,
+        width: file.hyperparameters().width,
+        vocabulary: file.hyperparameters().vocabulary,
+    }
+}
+
+/// Who a whole model is: the cloud of the pair that splitting it at `upload_at` makes.
+fn identity_of_whole(file: &ModelFile, upload_at: u32, progress: ProgressMode) -> anyhow::Result<Identity> {
+    let mut step = progress.step(format!("reading {}", file.path().display()));
+    let cut = SplitOptions { upload_at, tail: Vec::new(), exit1: false, requantize: None, heads: None };
+    let plan = collm_model::split::plan(file, &cut, &mut |done| step.show(done))?;
+    step.done("took");
+    let h = file.hyperparameters();
+    Ok(Identity {
+        pair: plan.pair().to_string(),
+        source: plan.source_sha256().to_string(),
+        upload_at,
+        width: h.width,
+        vocabulary: h.vocabulary,
+    })
+}
+
+/// An edge, ready to be started.
+#[derive(Debug)]
+pub(crate) struct EdgeSetup {
+    pub(crate) file: Arc<ModelFile>,
+    pub(crate) config: EdgeConfig,
+    load: LoadOptions,
+}
+
+impl EdgeSetup {
+    /// For an edge part, or a whole model that stays on the device.
+    pub(crate) fn new(
+        file: ModelFile,
+        settings: &EngineSettings,
+        slots: u32,
+        ask_deadline: std::time::Duration,
+    ) -> anyhow::Result<Self> {
+        let (identity, second, has_exit1, job_rows) = match file.holding() {
+            Holding::Edge(part) => (identity(&part.identity, &file), SecondStage::Tail, part.exit1, EDGE_JOB_ROWS),
+            Holding::Whole => (lone_identity(&file), SecondStage::Whole, false, WHOLE_JOB_ROWS),
+            Holding::Cloud(_) => bail!(
+                "{} is a cloud part; an edge needs the edge part of the pair, or a whole model",
+                file.path().display()
+            ),
+        };
+        let config = EdgeConfig {
+            identity,
+            second,
+            has_exit1,
+            has_cloud: false,
+            context: settings.context,
+            slots,
+            waiting_max: WAITING_MAX,
+            job_rows_max: job_rows,
+            upload_rows_max: Limits::DEFAULT.upload_rows_max,
+            encoding: Encoding::F16,
+            ask_deadline,
+            breaker: BreakerConfig::default(),
+        };
+        Ok(Self { load: settings.load_options(slots, job_rows), file: Arc::new(file), config })
+    }
+
+    /// What makes the engine, on the thread that will own it.
+    pub(crate) fn engine(&self) -> impl FnOnce() -> Result<GgmlEngine, LoadError> + Send + use<> {
+        let (file, load) = (Arc::clone(&self.file), self.load.clone());
+        move || GgmlEngine::load(&file, &load)
+    }
+}
+
+/// A whole model on a device shakes no hands.
+fn lone_identity(file: &ModelFile) -> Identity {
+    let h = file.hyperparameters();
+    Identity {
+        pair: String::new(),
+        source: String::new(),
+        upload_at: h.layers,
+        width: h.width,
+        vocabulary: h.vocabulary,
+    }
+}
+
+/// A cloud, ready to be started.
+#[derive(Debug)]
+pub(crate) struct CloudSetup {
+    pub(crate) file: Arc<ModelFile>,
+    pub(crate) config: CloudConfig,
+    load: LoadOptions,
+}
+
+impl CloudSetup {
+    /// For the cloud part of a pair.
+    pub(crate) fn of_part(
+        file: ModelFile,
+        settings: &EngineSettings,
+        memory: &CloudMemoryArgs,
+    ) -> anyhow::Result<Self> {
+        let Holding::Cloud(part) = file.holding() else {
+            bail!(
+                "{} is no cloud part; --part takes the cloud part of a pair, --model a whole model",
+                file.path().display()
+            )
+        };
+        let identity = identity(&part.identity, &file);
+        Ok(Self::new(file, identity, None, settings, memory))
+    }
+
+    /// For a whole model that serves the pair which splitting it at `upload_at` makes.
+    pub(crate) fn of_whole(
+        file: ModelFile,
+        upload_at: u32,
+        settings: &EngineSettings,
+        memory: &CloudMemoryArgs,
+        progress: ProgressMode,
+    ) -> anyhow::Result<Self> {
+        let identity = identity_of_whole(&file, upload_at, progress)?;
+        Ok(Self::new(file, identity, Some(upload_at), settings, memory))
+    }
+
+    fn new(
+        file: ModelFile,
+        identity: Identity,
+        whole_at: Option<u32>,
+        settings: &EngineSettings,
+        memory: &CloudMemoryArgs,
+    ) -> Self {
+        let config = CloudConfig {
+            identity,
+            holds_whole: whole_at.is_some(),
+            context: settings.context,
+            slots: memory.slots,
+            batch_rows_max: memory.batch_rows,
+            contexts_max: memory.sessions,
+            states_bytes_max: memory.states_memory,
+            idle_max: memory.idle,
+        };
+        let load = LoadOptions { upload_at: whole_at, ..settings.load_options(memory.slots, memory.batch_rows) };
+        Self { file: Arc::new(file), config, load }
+    }
+
+    /// What makes the engine, on the thread that will own it.
+    pub(crate) fn engine(&self) -> impl FnOnce() -> Result<GgmlEngine, LoadError> + Send + use<> {
+        let (file, load) = (Arc::clone(&self.file), self.load.clone());
+        move || GgmlEngine::load(&file, &load)
+    }
+}

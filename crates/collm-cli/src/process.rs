@@ -1,0 +1,128 @@
+//! This process and its children: on which cores they run, and that no child outlives its parent.
+//!
+//! A child is this same program with another command. It tells its address with one JSON line on stdout, is killed when its
+//! handle is dropped, and asks the system to be killed when the parent dies without a chance to drop anything.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use anyhow::{Context as _, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::args::values::Cores;
+
+/// Environment variable by which a parent asks its child to die with it.
+const DIE_WITH_PARENT: &str = "COLLM_DIE_WITH_PARENT";
+
+/// First line of a server's stdout.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    /// Where it listens.
+    pub(crate) listening: SocketAddr,
+}
+
+impl Ready {
+    /// Tells whoever started this process that it serves.
+    pub(crate) fn announce(self) -> anyhow::Result<()> {
+        println!("{}", serde_json::to_string(&self)?);
+        Ok(())
+    }
+}
+
+/// A server that is killed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    address: SocketAddr,
+    /// Kept open, or a later line of the child's would fail it.
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Server {
+    /// Starts this program with `arguments` and waits until it serves. What it says on stderr goes to ours.
+    pub(crate) fn start(arguments: &[String]) -> anyhow::Result<Self> {
+        let name = arguments.first().map_or("server", String::as_str);
+        let program = std::env::current_exe().context("cannot find the running program to start it again")?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env(DIE_WITH_PARENT, "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start the {name} process"))?;
+        let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
+        let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), stdout: BufReader::new(stdout) };
+        server.address = server.ready().with_context(|| format!("the {name} process did not start"))?;
+        Ok(server)
+    }
+
+    fn ready(&mut self) -> anyhow::Result<SocketAddr> {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).context("cannot read its first line")?;
+        ensure!(!line.is_empty(), "it ended with its message above");
+        let ready: Ready =
+            serde_json::from_str(&line).with_context(|| format!("it said {line:?} instead of its address"))?;
+        Ok(ready.listening)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already; either way nothing of it remains.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Keeps the promise of [`Server`] from the child's side, first thing in `main`.
+pub(crate) fn die_with_parent_if_asked() -> anyhow::Result<()> {
+    if std::env::var_os(DIE_WITH_PARENT).is_none() {
+        return Ok(());
+    }
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+        set_parent_process_death_signal(Some(Signal::KILL)).context("cannot ask to die with the parent process")?;
+        // The parent may have died before that: then this process has been handed to the first one.
+        ensure!(getppid() != Some(Pid::INIT), "the parent process is gone");
+    }
+    Ok(())
+}
+
+/// Runs this process, and every thread it will start, on these cores only.
+pub(crate) fn pin(cores: &Cores) -> anyhow::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::thread::{CpuSet, sched_setaffinity};
+        let mut set = CpuSet::new();
+        for &core in &cores.0 {
+            ensure!((core as usize) < CpuSet::MAX_CPU, "core {core} does not exist; cores are numbered from 0");
+            set.set(core as usize);
+        }
+        sched_setaffinity(None, &set).with_context(|| {
+            format!("cannot run on the cores {:?} only; choose among those that this process may use", cores.0)
+        })
+    }
+    #[cfg(not(target_os = "linux"))]
+    anyhow::bail!("--cores {:?} needs Linux; leave it out here", cores.0)
+}
+
+/// Cores that this process may use, by number.
+pub(crate) fn usable_cores() -> Vec<u32> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::thread::{CpuSet, sched_getaffinity};
+        if let Ok(set) = sched_getaffinity(None) {
+            return (0..CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).map(|core| core as u32).collect();
+        }
+    }
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    (0..count as u32).collect()
+}
