@@ -1,8 +1,25 @@
 //! Answers when nothing goes wrong.
 
-use collm_core::{edge::FinishReason, policy::Mode};
+use std::{sync::Arc, time::Duration};
 
-use crate::world::{RunningCloud, answer, collaborative, edge_of, request};
+use collm_core::{
+    edge::{FinishReason, Request, SubmitError},
+    ids::{SessionId, TokenId},
+    policy::Mode,
+};
+use collm_engine::scripted::ScriptedEngine;
+use collm_link::{Link, LinkSpec};
+use collm_node::{
+    RequestError,
+    answer::AnswerWriter,
+    text::{StopStrings, Vocabulary},
+};
+use futures::future::join_all;
+
+use crate::world::{
+    CONTEXT, GatedEngine, Heard, LOCAL, RunningCloud, answer, cloud_options, collaborative, collect, edge_config,
+    edge_of, request, script, sizes, start_edge, truth,
+};
 
 #[tokio::test]
 async fn edge_and_cloud_write_an_answer_together() {
@@ -20,4 +37,123 @@ async fn edge_and_cloud_write_an_answer_together() {
     assert_eq!(traffic.frames_down, 1 + u64::from(stats.asks));
     let states_bytes = u64::from(stats.positions_uploaded) * 2 * collm_engine::scripted::WIDTH as u64;
     assert!(traffic.bytes_up > states_bytes && traffic.bytes_down > 0, "{traffic:?}");
+}
+
+#[tokio::test]
+async fn a_slow_link_changes_nothing_but_time() {
+    let cloud = RunningCloud::start().await;
+    let slow = LinkSpec {
+        rtt: Duration::from_millis(4),
+        jitter: Duration::from_millis(3),
+        up: "20mbit".parse().expect("a bandwidth"),
+        ..LinkSpec::PERFECT
+    };
+    let link = Link::start("127.0.0.1:0", cloud.address.to_string(), slow).await.expect("a free port");
+    let near = edge_of(Some(cloud.url())).await;
+    let far = edge_of(Some(format!("http://{}", link.local_addr()))).await;
+    for number in 0..4 {
+        let [here, there] = [&near, &far].map(|edge| answer(edge, request(number, Mode::Collaborative)));
+        let (here, there) = tokio::join!(here, there);
+        assert_eq!(here.tokens.len(), 60);
+        assert_eq!(here.ids(), there.ids());
+        assert_eq!(here.finished.traffic, there.finished.traffic);
+    }
+}
+
+#[tokio::test]
+async fn sessions_do_not_disturb_each_other() {
+    let cloud = RunningCloud::start().await;
+    let edge = edge_of(Some(cloud.url())).await;
+    let modes = [Mode::Collaborative, Mode::Naive, Mode::Standalone];
+    // More than there are slots at either side.
+    let requests: Vec<_> = (0..9).map(|number| request(number, modes[number as usize % 3])).collect();
+    let answers = join_all(requests.iter().map(|request| answer(&edge, request.clone()))).await;
+    for (request, ended) in requests.iter().zip(answers) {
+        let expected = match request.mode {
+            Mode::Collaborative => collaborative(&request.prompt, 60),
+            Mode::Naive => truth(&request.prompt, 60),
+            _ => ended.ids(),
+        };
+        assert_eq!(ended.ids(), expected, "{:?}", request.mode);
+        assert!(!ended.is_degraded(), "{:?}", ended.losses);
+    }
+}
+
+#[tokio::test]
+async fn a_cloud_with_the_whole_model_answers_alone() {
+    let mut options = cloud_options();
+    options.config.holds_whole = true;
+    let cloud = RunningCloud::start_at(LOCAL, options, ScriptedEngine::whole(script(), sizes())).await;
+    let edge = edge_of(Some(cloud.url())).await;
+    let request = request(3, Mode::Cloud);
+    let ended = answer(&edge, request.clone()).await;
+    assert_eq!(ended.ids(), truth(&request.prompt, 60));
+    assert_eq!(ended.finished.stats.cloud_tokens, 60);
+}
+
+#[tokio::test]
+async fn requests_that_cannot_be_served_are_refused_with_a_reason() {
+    let edge = edge_of(None).await;
+    let refused = edge.submit(request(1, Mode::Collaborative)).await.err();
+    assert_eq!(refused, Some(SubmitError::NoCloud(Mode::Collaborative).into()));
+    let long = Request { prompt: vec![TokenId(1); CONTEXT as usize], ..request(1, Mode::Standalone) };
+    let refused = edge.submit(long).await.err();
+    assert_eq!(refused, Some(SubmitError::PromptTooLong { tokens: CONTEXT as usize, context: CONTEXT }.into()));
+    assert_eq!(answer(&edge, request(1, Mode::Standalone)).await.tokens.len(), 60);
+}
+
+#[tokio::test]
+async fn draining_completes_answers_and_takes_no_more() {
+    let (engine, gate) = GatedEngine::new(ScriptedEngine::edge(script(), sizes()));
+    let edge = start_edge(edge_config(), None, engine).await;
+    let under_way = edge.submit(request(1, Mode::Standalone)).await.expect("taken");
+    let draining = tokio::spawn({
+        let edge = edge.clone();
+        async move { edge.drain().await }
+    });
+    // Commands are handled in order, so this one comes after the drain began or proves nothing yet.
+    while edge.submit(request(2, Mode::Standalone)).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    drop(gate);
+    assert_eq!(collect(under_way, Heard::default()).await.tokens.len(), 60);
+    draining.await.expect("drains");
+    assert_eq!(edge.submit(request(3, Mode::Standalone)).await.err(), Some(RequestError::Stopped));
+    assert!(!edge.is_running());
+}
+
+#[tokio::test]
+async fn stop_strings_end_an_answer_at_the_edge() {
+    let edge = edge_of(None).await;
+    let request = request(1, Mode::Standalone);
+    let whole = answer(&edge, request.clone()).await.ids();
+    let second = Request { session: SessionId(u128::MAX), ..request };
+    let stream = edge.submit(second).await.expect("taken");
+    let stop = format!("{} {}", whole[4], whole[5]);
+    let stop = StopStrings::new(vec![stop]).expect("a stop string");
+    let report = AnswerWriter::new(stream, Arc::new(Numbers::new()), stop).complete().await.expect("completes");
+    assert_eq!(report.text, whole[..4].iter().map(|token| format!("{token} ")).collect::<String>());
+    assert_eq!((report.finish_reason, report.tokens.len()), ("stop", 6));
+    let json = serde_json::to_value(&report).expect("serialises");
+    assert_eq!(json["tokens"][5]["text"], format!("{} ", whole[5]));
+    assert_eq!(json["stats"]["prompt_tokens"], 20);
+}
+
+/// Writes every token as its number and a space.
+struct Numbers(Vec<String>);
+
+impl Numbers {
+    fn new() -> Self {
+        Self((0..script().vocabulary).map(|token| format!("{token} ")).collect())
+    }
+}
+
+impl Vocabulary for Numbers {
+    fn token_bytes(&self, token: TokenId) -> &[u8] {
+        self.0[token.0 as usize].as_bytes()
+    }
+
+    fn is_end(&self, _token: TokenId) -> bool {
+        false
+    }
 }

@@ -2,8 +2,11 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
-    sync::atomic::{AtomicU32, Ordering},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -11,20 +14,31 @@ use collm_core::{
     cloud::CloudConfig,
     edge::{BreakerConfig, EdgeConfig, Request, SecondStage, Source, Token},
     frame::Identity,
-    ids::{SessionId, TokenId},
+    ids::{SessionId, SlotId, TokenId},
     limits::Limits,
     policy::{Mode, Threshold},
     sampling::Sampling,
     states::Encoding,
 };
 use collm_engine::{
-    Head,
+    Engine, EngineError, Head, Input, Row, Shape, Stack,
     scripted::{Script, ScriptedEngine, Sizes, WIDTH},
 };
 use collm_node::{
-    AnswerEvent, AnswerStream, CloudEndpoint, CloudNode, CloudOptions, EdgeHandle, EdgeNode, EdgeOptions, Finished,
+    AnswerEvent, AnswerStream, CloudEndpoint, CloudNode, CloudOptions, CloudServeError, EdgeHandle, EdgeNode,
+    EdgeOptions, Finished,
 };
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    sync::oneshot,
+};
+
+/// Long, so that a test that waits for something to happen during an answer has time.
+pub(crate) const CONTEXT: u32 = 8192;
+
+/// Any free port of this machine.
+pub(crate) const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 pub(crate) const THRESHOLD: f32 = 0.8;
 
@@ -34,7 +48,7 @@ pub(crate) fn script() -> Script {
 }
 
 pub(crate) fn sizes() -> Sizes {
-    Sizes { slots: 4, context: 256, batch_rows_max: 32 }
+    Sizes { slots: 4, context: CONTEXT as usize, batch_rows_max: 32 }
 }
 
 pub(crate) fn identity() -> Identity {
@@ -51,7 +65,7 @@ pub(crate) fn cloud_options() -> CloudOptions {
     CloudOptions::new(CloudConfig {
         identity: identity(),
         holds_whole: false,
-        context: 256,
+        context: CONTEXT,
         slots: 4,
         batch_rows_max: 32,
         contexts_max: 8,
@@ -67,7 +81,7 @@ pub(crate) fn edge_config() -> EdgeConfig {
         second: SecondStage::Tail,
         has_exit1: true,
         has_cloud: true,
-        context: 256,
+        context: CONTEXT,
         slots: 4,
         waiting_max: 8,
         job_rows_max: 16,
@@ -78,28 +92,45 @@ pub(crate) fn edge_config() -> EdgeConfig {
     }
 }
 
-/// A cloud of its own. Dropping it kills it.
+/// A cloud with a runtime of its own, so that killing it closes its sockets as the end of a process does. Dropping it kills
+/// it, too.
 pub(crate) struct RunningCloud {
     pub(crate) address: SocketAddr,
-    task: JoinHandle<()>,
+    runtime: Option<Runtime>,
+    served: oneshot::Receiver<Result<(), CloudServeError>>,
     stop: Option<oneshot::Sender<()>>,
 }
 
 impl RunningCloud {
     pub(crate) async fn start() -> Self {
-        Self::start_at(([127, 0, 0, 1], 0).into(), cloud_options()).await
+        Self::start_with(cloud_options()).await
     }
 
-    pub(crate) async fn start_at(address: SocketAddr, options: CloudOptions) -> Self {
-        let listener = TcpListener::bind(address).await.expect("the port is free");
-        let address = listener.local_addr().expect("it is bound");
+    pub(crate) async fn start_with(options: CloudOptions) -> Self {
+        let engine = ScriptedEngine::cloud(script(), sizes());
+        Self::start_at(LOCAL, options, engine).await
+    }
+
+    /// Where another one was killed.
+    pub(crate) async fn restart(address: SocketAddr) -> Self {
+        Self::start_at(address, cloud_options(), ScriptedEngine::cloud(script(), sizes())).await
+    }
+
+    pub(crate) async fn start_at(address: SocketAddr, options: CloudOptions, engine: ScriptedEngine) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
+        let (bound, address_of) = oneshot::channel();
+        let (ended, served) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
-        let engine = || Ok::<_, Infallible>(ScriptedEngine::cloud(script(), sizes()));
-        let task = tokio::spawn(async move {
+        runtime.spawn(async move {
+            let listener = TcpListener::bind(address).await.expect("the port is free");
+            bound.send(listener.local_addr().expect("it is bound")).expect("the test waits");
             let shutdown = async { drop(stopped.await) };
-            CloudNode::serve(listener, options, engine, shutdown).await.expect("serves until it is stopped");
+            let result = CloudNode::serve(listener, options, || Ok::<_, Infallible>(engine), shutdown).await;
+            // A test that kills it does not ask.
+            let _ = ended.send(result);
         });
-        Self { address, task, stop: Some(stop) }
+        let address = address_of.await.expect("it is bound");
+        Self { address, runtime: Some(runtime), served, stop: Some(stop) }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -108,23 +139,27 @@ impl RunningCloud {
 
     /// Ends it at once, and frees its port.
     pub(crate) async fn kill(mut self) {
-        // Only the task may end it: the channel stays open.
-        let _stop = self.stop.take();
-        self.task.abort();
-        let _ = (&mut self.task).await;
+        let runtime = self.runtime.take().expect("killed once");
+        let killing = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(60)));
+        killing.await.expect("a runtime without blocking tasks ends");
     }
 
-    /// Asks it to stop and waits until it has.
-    pub(crate) async fn drain(mut self) {
-        let stop = self.stop.take().expect("stopped once");
-        stop.send(()).expect("it runs");
-        (&mut self.task).await.expect("drains");
+    /// Asks it to stop, as SIGTERM does.
+    pub(crate) fn begin_drain(&mut self) {
+        self.stop.take().expect("stopped once").send(()).expect("it runs");
+    }
+
+    /// Waits until it has stopped by itself.
+    pub(crate) async fn stopped(mut self) -> Result<(), CloudServeError> {
+        (&mut self.served).await.expect("it was not killed")
     }
 }
 
 impl Drop for RunningCloud {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -133,9 +168,65 @@ pub(crate) async fn edge_of(url: Option<String>) -> EdgeHandle {
 }
 
 pub(crate) async fn edge_with(config: EdgeConfig, url: Option<String>) -> EdgeHandle {
-    let options = EdgeOptions { config, cloud: url.map(CloudEndpoint::new), limits: Limits::DEFAULT };
-    let engine = || Ok::<_, Infallible>(ScriptedEngine::edge(script(), sizes()));
-    EdgeNode::start(options, engine).await.expect("a scripted engine always loads")
+    start_edge(config, url.map(CloudEndpoint::new), ScriptedEngine::edge(script(), sizes())).await
+}
+
+pub(crate) async fn start_edge<E: Engine + Send + 'static>(
+    config: EdgeConfig,
+    cloud: Option<CloudEndpoint>,
+    engine: E,
+) -> EdgeHandle {
+    let options = EdgeOptions { config, cloud, limits: Limits::DEFAULT };
+    EdgeNode::start(options, || Ok::<_, Infallible>(engine)).await.expect("a scripted engine always loads")
+}
+
+/// An edge engine that computes a token only when the test lets it, so that tests act at chosen moments of an answer.
+pub(crate) struct GatedEngine {
+    engine: ScriptedEngine,
+    gate: mpsc::Receiver<()>,
+}
+
+/// Lets a [`GatedEngine`] pass. Dropping it opens the gate for good.
+pub(crate) struct Gate(mpsc::Sender<()>);
+
+impl GatedEngine {
+    pub(crate) fn new(engine: ScriptedEngine) -> (Self, Gate) {
+        let (open, gate) = mpsc::channel();
+        (Self { engine, gate }, Gate(open))
+    }
+}
+
+impl Gate {
+    /// Lets `tokens` more pass.
+    pub(crate) fn open(&self, tokens: usize) {
+        (0..tokens).for_each(|_| self.0.send(()).expect("the engine runs"));
+    }
+}
+
+impl Engine for GatedEngine {
+    fn shape(&self) -> &Shape {
+        self.engine.shape()
+    }
+
+    fn run(&mut self, stack: Stack, rows: &[Row], input: Input<'_>, hidden: &mut Vec<f32>) -> Result<(), EngineError> {
+        // The prompt passes freely.
+        if stack == Stack::Lower && rows.len() == 1 {
+            let _ = self.gate.recv();
+        }
+        self.engine.run(stack, rows, input, hidden)
+    }
+
+    fn score(&mut self, head: Head, hidden: &[f32], logits: &mut Vec<f32>) -> Result<(), EngineError> {
+        self.engine.score(head, hidden, logits)
+    }
+
+    fn filled(&self, stack: Stack, slot: SlotId) -> usize {
+        self.engine.filled(stack, slot)
+    }
+
+    fn truncate(&mut self, slot: SlotId, length: usize) {
+        self.engine.truncate(slot, length);
+    }
 }
 
 /// Another prompt for each number.
@@ -172,21 +263,29 @@ impl Ended {
 }
 
 pub(crate) async fn answer(edge: &EdgeHandle, request: Request) -> Ended {
-    let prompt = request.prompt.clone();
+    let (prompt, mode) = (request.prompt.clone(), request.mode);
     let stream = edge.submit(request).await.expect("the edge takes it");
-    let ended = collect(stream, Vec::new()).await;
-    check(&prompt, &ended.tokens);
+    let ended = collect(stream, Heard::default()).await;
+    check(&prompt, &ended.tokens, mode);
     ended
 }
 
-/// The rest of an answer of which `tokens` have been taken already.
-pub(crate) async fn collect(mut stream: AnswerStream, mut tokens: Vec<Token>) -> Ended {
-    let mut losses = Vec::new();
+/// What was heard of an answer so far.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) losses: Vec<String>,
+}
+
+/// The rest of an answer.
+pub(crate) async fn collect(mut stream: AnswerStream, mut heard: Heard) -> Ended {
     loop {
         match stream.next().await.expect("an answer has a last event") {
-            AnswerEvent::Token(token) => tokens.push(token),
-            AnswerEvent::Degraded(loss) => losses.push(loss.to_string()),
-            AnswerEvent::Finished(finished) => return Ended { tokens, losses, finished: *finished },
+            AnswerEvent::Token(token) => heard.tokens.push(token),
+            AnswerEvent::Degraded(loss) => heard.losses.push(loss.to_string()),
+            AnswerEvent::Finished(finished) => {
+                return Ended { tokens: heard.tokens, losses: heard.losses, finished: *finished };
+            }
             AnswerEvent::Failed(why) => panic!("the answer failed: {why}"),
         }
     }
@@ -203,13 +302,24 @@ pub(crate) fn collaborative(prompt: &[TokenId], count: usize) -> Vec<TokenId> {
     prefix.split_off(prompt.len())
 }
 
+/// What the whole model says.
+pub(crate) fn truth(prompt: &[TokenId], count: usize) -> Vec<TokenId> {
+    let mut prefix = prompt.to_vec();
+    while prefix.len() < prompt.len() + count {
+        prefix.push(script().truth(&prefix));
+    }
+    prefix.split_off(prompt.len())
+}
+
 /// Every token is what the policy in force gives where its source says it was decided.
-pub(crate) fn check(prompt: &[TokenId], tokens: &[Token]) {
+pub(crate) fn check(prompt: &[TokenId], tokens: &[Token], mode: Mode) {
+    let is_standalone = mode == Mode::Standalone;
     let mut prefix = prompt.to_vec();
     for token in tokens {
         let expected = match token.source {
             Source::Exit1 => sure_guess(Head::Exit1, &prefix),
             Source::Exit2 if token.degraded => script().guess(Head::Exit2, &prefix).0,
+            Source::Exit2 if is_standalone => script().guess(Head::Exit2, &prefix).0,
             Source::Exit2 => sure_guess(Head::Exit2, &prefix),
             Source::Cloud => script().truth(&prefix),
             Source::Whole => panic!("no whole model here"),
