@@ -100,10 +100,10 @@ impl Session {
             return self.break_off("a token outside the vocabulary", around);
         }
         self.stats.count_answer(answer);
-        let waited = self.stop_waiting(around.now);
+        self.stop_waiting(around.now);
         let choice = Choice { token: answer.token, confidence: answer.confidence };
         let following = matches!(self.phase, Phase::Following(_));
-        if !self.commit(choice, Source::Cloud, false, waited, around) {
+        if !self.commit(choice, Source::Cloud, false, around) {
             return;
         }
         if following {
@@ -120,9 +120,10 @@ impl Session {
         }
         match self.phase {
             Phase::Computing(_) => {}
-            Phase::Following(_) => {
-                self.stop_waiting(around.now);
+            Phase::Following(since) => {
                 self.follow(around);
+                // Patience does not begin anew, or a cloud that forgets again and again would be waited for without end.
+                self.phase = Phase::Following(since);
             }
             Phase::Asking(pending) if pending.replays >= REPLAYS_PER_ASK_MAX => {
                 self.break_off("it forgets the session as fast as it is replayed", around);

@@ -47,6 +47,8 @@ pub(super) struct Session {
     /// The requester was told that the cloud is not there.
     alone: bool,
     submitted: Time,
+    /// Time stood still since the last token, in vain or not.
+    waited: Duration,
     stats: Stats,
     finished: bool,
 }
@@ -92,6 +94,7 @@ impl Session {
             uplink: Uplink::new(id, request.mode.uses_cloud(), around.config.upload_rows_max),
             alone: false,
             submitted,
+            waited: Duration::ZERO,
             stats: Stats { prompt_tokens: request.prompt.len() as u32, ..Stats::default() },
             finished: false,
             request,
@@ -205,41 +208,34 @@ impl Session {
         around.out.push_back(Output::Free(self.slot));
     }
 
-    /// Books the time stood still until now; the caller leaves the phase or begins it anew. Returns it.
-    fn stop_waiting(&mut self, now: Time) -> Duration {
+    /// Books the time stood still until now; the caller leaves the phase or begins it anew.
+    fn stop_waiting(&mut self, now: Time) {
         let waited = match self.phase {
             Phase::Computing(_) => Duration::ZERO,
             Phase::Asking(pending) => now - pending.since,
             Phase::Following(since) => now - since,
         };
         self.stats.waited += waited;
-        waited
+        self.waited += waited;
     }
 
     /// Commits a token of the edge and goes on.
     fn emit(&mut self, choice: Choice, source: Source, unsure: bool, around: &mut Surroundings<'_>) {
         let degraded = unsure || matches!(self.request.mode, Mode::Cloud | Mode::Naive);
-        if self.commit(choice, source, degraded, Duration::ZERO, around) {
+        if self.commit(choice, source, degraded, around) {
             self.advance(around);
         }
     }
 
     /// Makes a token final. Returns whether the answer goes on.
-    fn commit(
-        &mut self,
-        choice: Choice,
-        source: Source,
-        degraded: bool,
-        waited: Duration,
-        around: &mut Surroundings<'_>,
-    ) -> bool {
+    fn commit(&mut self, choice: Choice, source: Source, degraded: bool, around: &mut Surroundings<'_>) -> bool {
         let token = Token {
             position: Position(self.length()),
             id: choice.token,
             source,
             confidence: choice.confidence,
             degraded,
-            waited,
+            waited: std::mem::take(&mut self.waited),
         };
         self.tokens.push(choice.token);
         self.phase = Phase::Computing(Rows::First(0));
