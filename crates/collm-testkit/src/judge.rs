@@ -78,7 +78,7 @@ impl Answer {
     fn judge_token(&mut self, token: Token) {
         let sequence = self.sequence();
         assert_eq!(token.position.index(), sequence.len(), "positions follow one another: {token:?}");
-        assert!(token.waited <= self.ask_deadline, "stood still beyond the deadline: {token:?}");
+        assert!(token.waited <= self.patience(), "stood still beyond the deadline: {token:?}");
         assert!(self.tokens.is_empty() || self.oracle.reason(&sequence).is_none(), "goes on after the end: {token:?}");
         let attended = self.oracle.decide(&sequence);
         let alone = self.oracle.decide_alone(&sequence);
@@ -90,6 +90,13 @@ impl Answer {
             "not the confidence of its exit: {token:?}"
         );
         self.tokens.push(token);
+    }
+
+    /// How long the edge may stand still for one token. In naive mode it may lose an ask before it has a guess of its own, and
+    /// ask again on a new stream once it has one.
+    fn patience(&self) -> Duration {
+        let asks = if self.request.mode == Mode::Naive { 2 } else { 1 };
+        self.ask_deadline * asks
     }
 
     /// Whether the token was made without the cloud, although the policy asks the cloud.
@@ -109,6 +116,8 @@ impl Answer {
         assert_eq!(stats.answer_tokens() as usize, self.tokens.len(), "{stats:?}");
         let degraded = self.tokens.iter().filter(|token| token.degraded).count();
         assert_eq!(stats.degraded_tokens as usize, degraded, "{stats:?}");
+        let waited: Duration = self.tokens.iter().map(|token| token.waited).sum();
+        assert!(waited == stats.waited || reason == FinishReason::Cancelled, "waited {waited:?} for tokens: {stats:?}");
         assert!(stats.waited <= stats.total && stats.positions_replayed <= stats.positions_uploaded, "{stats:?}");
         assert!(self.request.mode != Mode::Standalone || stats.connections == 0, "standalone connects to nobody");
     }

@@ -8,7 +8,7 @@ mod wiring;
 use std::{collections::BTreeMap, time::Duration};
 
 use collm_core::{
-    cloud::{self, Batch, BatchOutcome, PeerId},
+    cloud::{self, Batch, BatchOutcome, Occupancy, PeerId},
     edge::{self, Event, FinishReason, Job, JobOutcome, Request, Stage, StreamId, SubmitError},
     frame::{ToCloud, ToEdge},
     ids::SessionId,
@@ -166,6 +166,16 @@ impl World {
     /// One of them. Panics if it was never taken.
     pub fn answer(&self, session: u128) -> &Answer {
         &self.judge.answers[&SessionId(session)]
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// What a cloud holds; `None` while it is dead.
+    pub fn occupancy(&self, cloud: usize) -> Option<Occupancy> {
+        self.clouds[cloud].life.as_ref().map(|life| life.cloud.occupancy())
     }
 
     /// Everything that happened, in order.

@@ -4,7 +4,7 @@
 use collm_testkit::{Profile, World};
 
 /// Worlds of each profile unless the environment says otherwise.
-const WORLDS: u64 = 400;
+const WORLDS: u64 = 500;
 
 /// Says which world failed, whatever failed in it.
 struct NamesSeed {
