@@ -3,9 +3,19 @@
 //! What llama.cpp would compute differently from a plain decoder of these four families (experts, other rope scalings,
 //! non-causal attention, soft caps) is refused by name: unsupported is an error, never a silently wrong result.
 
+mod dimensions;
+mod keys;
+mod rope;
+mod window;
+
 use std::fmt;
 
-use crate::gguf::{Gguf, Value};
+use dimensions::Dimensions;
+use keys::Keys;
+use rope::read_rope;
+use window::read_window;
+
+use crate::gguf::Gguf;
 
 /// A model family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -225,8 +235,6 @@ pub enum HyperparameterError {
 
 type Result<T, E = HyperparameterError> = std::result::Result<T, E>;
 
-/// Upper bound of any dimension: far above real ones, far below what overflows a product of three.
-const DIMENSION_MAX: u64 = 1 << 20;
 /// As in llama.cpp.
 const LAYERS_MAX: u64 = 512;
 
@@ -236,250 +244,6 @@ fn read_architecture(gguf: &Gguf) -> Result<Architecture> {
     let name = value.as_str().ok_or_else(|| HyperparameterError::Missing(key.to_owned()))?;
     let known = Architecture::ALL.into_iter().find(|architecture| architecture.name() == name);
     known.ok_or_else(|| HyperparameterError::Architecture(name.to_owned()))
-}
-
-/// The keys of one architecture.
-struct Keys<'a> {
-    gguf: &'a Gguf,
-    prefix: &'static str,
-}
-
-impl Keys<'_> {
-    fn key(&self, name: &str) -> String {
-        format!("{}.{name}", self.prefix)
-    }
-
-    fn value(&self, name: &str) -> Option<Value<'_>> {
-        self.gguf.value(&self.key(name))
-    }
-
-    fn impossible(&self, name: &str, value: &dyn ToString) -> HyperparameterError {
-        HyperparameterError::Impossible { key: self.key(name), value: value.to_string() }
-    }
-
-    fn unsupported(&self, name: &str, value: &dyn ToString) -> HyperparameterError {
-        HyperparameterError::Unsupported { key: self.key(name), value: value.to_string() }
-    }
-
-    /// An integer in `1..=max`, if the key is there.
-    fn optional_count(&self, name: &str, max: u64) -> Result<Option<u32>> {
-        let Some(value) = self.value(name) else { return Ok(None) };
-        match self.uniform(name, &value)? {
-            count if (1..=max).contains(&count) => Ok(Some(count as u32)),
-            count => Err(self.impossible(name, &count)),
-        }
-    }
-
-    fn count(&self, name: &str, max: u64) -> Result<u32> {
-        self.optional_count(name, max)?.ok_or_else(|| HyperparameterError::Missing(self.key(name)))
-    }
-
-    /// An integer, or an array of equal ones, one a layer.
-    fn uniform(&self, name: &str, value: &Value<'_>) -> Result<u64> {
-        let missing = || HyperparameterError::Missing(self.key(name));
-        let Value::Array(array) = value else { return value.as_u64().ok_or_else(missing) };
-        let first = array.element_at(0).and_then(|value| value.as_u64()).ok_or_else(missing)?;
-        if array.iter().any(|value| value.as_u64() != Some(first)) {
-            return Err(self.unsupported(name, &"different from layer to layer"));
-        }
-        Ok(first)
-    }
-
-    /// A finite number, if the key is there.
-    fn optional_number(&self, name: &str) -> Result<Option<f32>> {
-        let Some(value) = self.value(name) else { return Ok(None) };
-        match value.as_f32() {
-            Some(number) if number.is_finite() => Ok(Some(number)),
-            Some(number) => Err(self.impossible(name, &number)),
-            None => Err(HyperparameterError::Missing(self.key(name))),
-        }
-    }
-
-    fn optional_positive(&self, name: &str) -> Result<Option<f32>> {
-        match self.optional_number(name)? {
-            Some(number) if number <= 0.0 => Err(self.impossible(name, &number)),
-            other => Ok(other),
-        }
-    }
-
-    fn positive(&self, name: &str) -> Result<f32> {
-        self.optional_positive(name)?.ok_or_else(|| HyperparameterError::Missing(self.key(name)))
-    }
-
-    /// Whatever changes the computation in a way the engine does not know.
-    fn refuse_unsupported(&self) -> Result<()> {
-        let experts = self.value("expert_count").and_then(|value| value.as_u64()).unwrap_or(0);
-        if experts > 0 {
-            return Err(HyperparameterError::Experts { architecture: self.prefix.to_owned(), experts });
-        }
-        if self.value("attention.causal").and_then(|value| value.as_bool()) == Some(false) {
-            return Err(self.unsupported("attention.causal", &false));
-        }
-        for name in ["final_logit_softcapping", "attn_logit_softcapping"] {
-            if let Some(cap) = self.optional_number(name)?.filter(|&cap| cap != 0.0) {
-                return Err(self.unsupported(name, &cap));
-            }
-        }
-        match self.value("nextn_predict_layers").and_then(|value| value.as_u64()) {
-            Some(layers) if layers > 0 => Err(self.unsupported("nextn_predict_layers", &layers)),
-            _ => Ok(()),
-        }
-    }
-}
-
-struct Dimensions {
-    layers: u32,
-    width: u32,
-    heads: u32,
-    kv_heads: u32,
-    head_dim_k: u32,
-    head_dim_v: u32,
-    ffn: u32,
-    vocabulary: u32,
-    context_train: u32,
-    rope_dimensions: u32,
-}
-
-impl Dimensions {
-    fn read(keys: &Keys<'_>) -> Result<Self> {
-        let width = keys.count("embedding_length", DIMENSION_MAX)?;
-        let heads = keys.count("attention.head_count", DIMENSION_MAX)?;
-        let head_dim = || match width / heads {
-            0 => Err(keys.impossible("attention.head_count", &heads)),
-            quotient => Ok(quotient),
-        };
-        let dimension = |name| keys.optional_count(name, DIMENSION_MAX);
-        let head_dim_k = dimension("attention.key_length")?.map_or_else(head_dim, Ok)?;
-        Ok(Self {
-            layers: keys.count("block_count", LAYERS_MAX)?,
-            width,
-            heads,
-            kv_heads: dimension("attention.head_count_kv")?.unwrap_or(heads),
-            head_dim_k,
-            head_dim_v: dimension("attention.value_length")?.map_or_else(head_dim, Ok)?,
-            ffn: keys.count("feed_forward_length", DIMENSION_MAX)?,
-            vocabulary: read_vocabulary(keys.gguf)?,
-            context_train: keys.count("context_length", u64::from(u32::MAX >> 1))?,
-            rope_dimensions: dimension("rope.dimension_count")?.unwrap_or(head_dim_k),
-        })
-    }
-
-    fn check(&self, architecture: Architecture) -> Result<()> {
-        let unsupported = |key: &str, value: u32| HyperparameterError::Unsupported {
-            key: format!("{architecture}.{key}"),
-            value: value.to_string(),
-        };
-        if u64::from(self.heads) * u64::from(self.head_dim_k) > DIMENSION_MAX {
-            return Err(unsupported("attention.key_length", self.head_dim_k));
-        }
-        if !self.heads.is_multiple_of(self.kv_heads) {
-            return Err(unsupported("attention.head_count_kv", self.kv_heads));
-        }
-        if self.head_dim_v != self.head_dim_k {
-            return Err(unsupported("attention.value_length", self.head_dim_v));
-        }
-        if self.rope_dimensions != self.head_dim_k || !self.rope_dimensions.is_multiple_of(2) {
-            return Err(unsupported("rope.dimension_count", self.rope_dimensions));
-        }
-        Ok(())
-    }
-}
-
-/// As in llama.cpp, the vocabulary is what the tokenizer lists.
-fn read_vocabulary(gguf: &Gguf) -> Result<u32> {
-    let key = "tokenizer.ggml.tokens";
-    match gguf.value(key) {
-        Some(Value::Array(tokens)) if !tokens.is_empty() => Ok(tokens.len() as u32),
-        _ => Err(HyperparameterError::Missing(key.to_owned())),
-    }
-}
-
-fn read_rope(keys: &Keys<'_>, dims: &Dimensions, sliding: bool) -> Result<Rope> {
-    let scaling = read_scaling(keys)?;
-    let frequency_scale = if scaling == RopeScaling::None { 1.0 } else { read_frequency_scale(keys)? };
-    let context = keys.optional_count("rope.scaling.original_context_length", u64::from(u32::MAX >> 1))?;
-    let base_local = keys.optional_positive("rope.freq_base_swa")?.unwrap_or(10_000.0);
-    Ok(Rope {
-        dimensions: dims.rope_dimensions,
-        base: keys.optional_positive("rope.freq_base")?.unwrap_or(10_000.0),
-        base_local: sliding.then_some(base_local),
-        scaling,
-        frequency_scale,
-        ext_factor: if scaling == RopeScaling::Yarn { 1.0 } else { 0.0 },
-        attn_factor: attn_factor(scaling, frequency_scale)
-            * keys.optional_positive("rope.scaling.attn_factor")?.unwrap_or(1.0),
-        beta_fast: 32.0,
-        beta_slow: 1.0,
-        context_original: context.unwrap_or(dims.context_train),
-    })
-}
-
-fn read_scaling(keys: &Keys<'_>) -> Result<RopeScaling> {
-    let name = "rope.scaling.type";
-    let Some(value) = keys.value(name) else { return Ok(RopeScaling::Linear) };
-    match value.as_str() {
-        Some("none") => Ok(RopeScaling::None),
-        Some("linear") => Ok(RopeScaling::Linear),
-        Some("yarn") => Ok(RopeScaling::Yarn),
-        Some(other) => Err(keys.unsupported(name, &other)),
-        None => Err(HyperparameterError::Missing(keys.key(name))),
-    }
-}
-
-fn read_frequency_scale(keys: &Keys<'_>) -> Result<f32> {
-    for name in ["rope.scaling.factor", "rope.scale_linear"] {
-        match keys.optional_number(name)? {
-            Some(0.0) => return Ok(1.0),
-            Some(factor) if factor < 0.0 => return Err(keys.impossible(name, &factor)),
-            Some(factor) => return Ok(1.0 / factor),
-            None => (),
-        }
-    }
-    Ok(1.0)
-}
-
-/// ggml multiplies YaRN's magnitude correction itself; llama.cpp passes the quotient that leaves it applied once.
-fn attn_factor(scaling: RopeScaling, frequency_scale: f32) -> f32 {
-    if scaling != RopeScaling::Yarn {
-        return 1.0;
-    }
-    let stretch = 1.0 / frequency_scale;
-    let correction = 0.1 * stretch.ln() + 1.0;
-    let wanted = if stretch <= 1.0 { 1.0 } else { correction };
-    wanted / correction
-}
-
-fn read_window(keys: &Keys<'_>, architecture: Architecture, layers: u32) -> Result<Option<SlidingWindow>> {
-    if architecture != Architecture::Gemma3 {
-        return Ok(None);
-    }
-    let size = match keys.value("attention.sliding_window").map(|value| value.as_u64()) {
-        None | Some(Some(0)) => return Ok(None),
-        Some(_) => keys.count("attention.sliding_window", u64::from(u32::MAX >> 1))?,
-    };
-    Ok(Some(SlidingWindow { size, local: read_pattern(keys, layers)? }))
-}
-
-/// Five sliding layers, then a global one, unless the file says otherwise.
-fn read_pattern(keys: &Keys<'_>, layers: u32) -> Result<Vec<bool>> {
-    let name = "attention.sliding_window_pattern";
-    let period = match keys.value(name) {
-        None => 6,
-        Some(Value::Array(array)) => return read_listed_pattern(keys, &array, layers),
-        Some(value) => match value.as_u64() {
-            Some(period) if period <= LAYERS_MAX => period as u32,
-            _ => return Err(keys.impossible(name, &format!("{value:?}"))),
-        },
-    };
-    Ok((0..layers).map(|layer| period == 0 || layer % period < period - 1).collect())
-}
-
-fn read_listed_pattern(keys: &Keys<'_>, array: &crate::gguf::Array<'_>, layers: u32) -> Result<Vec<bool>> {
-    let flag = |value: Value<'_>| value.as_bool().or_else(|| value.as_u64().map(|number| number != 0));
-    let local: Option<Vec<bool>> = array.iter().take(layers as usize).map(flag).collect();
-    local
-        .filter(|local| local.len() == layers as usize)
-        .ok_or_else(|| keys.impossible("attention.sliding_window_pattern", &format!("{} entries", array.len())))
 }
 
 /// Gemma 3 27B is the one member of its family that scales by the width of a head's share instead of the head itself.

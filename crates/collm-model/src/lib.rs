@@ -20,6 +20,7 @@ pub mod split;
 pub mod store;
 #[cfg(feature = "synthetic")]
 pub mod synthetic;
+pub mod template;
 
 pub use cache::Cache;
 pub use digest::Digest;

@@ -4,6 +4,7 @@
 
 use collm_model::fetch::Fetcher;
 use collm_model::split::plan;
+use collm_model::template::{ChatTemplate, Message};
 use collm_model::{Alias, Architecture, Digest, Holding, ModelFile, ModelReference};
 
 fn open(alias: Alias) -> ModelFile {
@@ -46,4 +47,15 @@ fn presets_fit_their_models() {
         assert!(preset.tail.is_sorted() && preset.tail[0] == preset.upload_at, "{}", alias.name());
     }
     assert!(matches!(open(Alias::SmolLm2_135m).holding(), Holding::Whole));
+}
+
+#[test]
+fn the_default_model_has_its_chat_template() {
+    let model = open(Alias::SmolLm2_135m);
+    let template = ChatTemplate::of_model(model.gguf()).unwrap().unwrap();
+    assert_eq!(
+        template.render(&[Message::new("user", "Hi.")]).unwrap(),
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n\
+         <|im_start|>user\nHi.<|im_end|>\n<|im_start|>assistant\n"
+    );
 }

@@ -44,7 +44,7 @@ impl StubHub {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 // A client that hung up is no failure of the hub.
-                let _ = serve(stream, &mut shared.lock().unwrap());
+                let _ = serve(&stream, &mut shared.lock().unwrap());
             }
         });
         Self { address, behaviour }
@@ -84,27 +84,27 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
     Some(request)
 }
 
-fn serve(stream: TcpStream, hub: &mut Behaviour) -> std::io::Result<()> {
-    let Some(request) = read_request(&stream) else { return Ok(()) };
+fn serve(stream: &TcpStream, hub: &mut Behaviour) -> std::io::Result<()> {
+    let Some(request) = read_request(stream) else { return Ok(()) };
     let range = request.range_start.map(|start| format!(" from {start}")).unwrap_or_default();
     hub.log.push(format!("{} {}{range}", request.method, request.path));
     let wanted = hub.token.as_ref().map(|token| format!("Bearer {token}"));
     let storage = request.path.starts_with("/storage/");
     if wanted.is_some() && !storage && request.authorization != wanted {
-        return answer(&stream, 401, "", b"");
+        return answer(stream, 401, "", b"");
     }
     if storage && request.authorization.is_some() {
-        return answer(&stream, 400, "", b"");
+        return answer(stream, 400, "", b"");
     }
     if let Some(status) = hub.status {
-        return answer(&stream, status, "", b"");
+        return answer(stream, status, "", b"");
     }
     if request.path == format!("/api/models/{REPO}/revision/main") {
         let siblings: Vec<_> = hub.files.iter().map(|(name, _)| serde_json::json!({ "rfilename": name })).collect();
         let body = serde_json::json!({ "sha": COMMIT, "siblings": siblings }).to_string();
-        return answer(&stream, 200, "", body.as_bytes());
+        return answer(stream, 200, "", body.as_bytes());
     }
-    serve_file(&stream, &request, hub)
+    serve_file(stream, &request, hub)
 }
 
 /// As the real hub does, `resolve` redirects to another address and says in its headers what is there.
