@@ -186,3 +186,128 @@ impl Judge {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use collm_core::{edge::Loss, ids::Position, policy::Threshold};
+
+    use super::*;
+    use crate::plan::{EdgePlan, request};
+
+    const NOW: Time = Time(Duration::ZERO);
+
+    fn script() -> Script {
+        Script { turn_ends: 0.0, ..Script::default() }
+    }
+
+    /// Judges one answer of which every token must come from the cloud.
+    fn judge() -> Judge {
+        let mut judge = Judge::default();
+        let request = Request { threshold: Threshold::NEVER, tokens_max: 2, ..request(1, 1.0) };
+        judge.expect(NOW, &request, &EdgePlan::quiet(&script()).config, &script(), false);
+        judge
+    }
+
+    fn hear(judge: &mut Judge, event: Event) {
+        judge.hear(NOW, SessionId(1), event);
+    }
+
+    /// The right next token of the answer so far.
+    fn right(judge: &Judge) -> Token {
+        let answer = &judge.answers[&SessionId(1)];
+        let sequence = answer.sequence();
+        let (choice, source) = answer.oracle.decide(&sequence);
+        Token {
+            position: Position(sequence.len() as u32),
+            id: choice.token,
+            source,
+            confidence: choice.confidence,
+            degraded: false,
+            waited: Duration::ZERO,
+        }
+    }
+
+    fn finished(cloud_tokens: u32) -> Event {
+        Event::Finished(FinishReason::Length, Box::new(Stats { cloud_tokens, ..Stats::default() }))
+    }
+
+    /// The judge hears a right first token, and then whatever becomes of the right second one.
+    fn second(change: impl FnOnce(Token) -> Token) {
+        let mut judge = judge();
+        let first = right(&judge);
+        hear(&mut judge, Event::Token(first));
+        let token = change(right(&judge));
+        hear(&mut judge, Event::Token(token));
+    }
+
+    #[test]
+    fn the_right_answer_passes() {
+        let mut judge = judge();
+        for _ in 0..2 {
+            let token = right(&judge);
+            hear(&mut judge, Event::Token(token));
+        }
+        hear(&mut judge, finished(2));
+        judge.conclude(true);
+    }
+
+    #[test]
+    #[should_panic(expected = "positions follow one another")]
+    fn a_repeated_token_is_caught() {
+        second(|token| Token { position: Position(token.position.0 - 1), ..token });
+    }
+
+    #[test]
+    #[should_panic(expected = "not what the policy gives")]
+    fn a_wrong_token_is_caught() {
+        second(|token| Token { id: TokenId(token.id.0 ^ 1), ..token });
+    }
+
+    #[test]
+    #[should_panic(expected = "degraded says")]
+    fn a_guess_sold_as_sure_is_caught() {
+        second(|token| Token { source: Source::Exit2, ..token });
+    }
+
+    #[test]
+    #[should_panic(expected = "before the loss was told")]
+    fn a_silent_loss_is_caught() {
+        second(|token| Token { source: Source::Exit2, degraded: true, ..token });
+    }
+
+    #[test]
+    #[should_panic(expected = "beyond the deadline")]
+    fn too_much_patience_is_caught() {
+        second(|token| Token { waited: Duration::from_secs(3), ..token });
+    }
+
+    #[test]
+    #[should_panic(expected = "after the end")]
+    fn news_after_the_end_are_caught() {
+        let mut judge = judge();
+        for _ in 0..2 {
+            let token = right(&judge);
+            hear(&mut judge, Event::Token(token));
+        }
+        hear(&mut judge, finished(2));
+        hear(&mut judge, Event::Degraded(Loss::BreakerOpen));
+    }
+
+    #[test]
+    #[should_panic(expected = "ended early")]
+    fn an_answer_that_ends_early_is_caught() {
+        let mut judge = judge();
+        let token = right(&judge);
+        hear(&mut judge, Event::Token(token));
+        hear(&mut judge, finished(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "hangs after 1 tokens")]
+    fn a_hanging_answer_is_caught() {
+        let mut judge = judge();
+        let token = right(&judge);
+        hear(&mut judge, Event::Token(token));
+        judge.conclude(false);
+    }
+}

@@ -124,7 +124,7 @@ impl Draft {
         config.has_exit1 = random.chance(0.7);
         config.context = random.count(24..=60);
         config.slots = if self.profile.is_tight() { random.count(1..=3) } else { 8 };
-        config.waiting_max = random.count(4..=16);
+        config.waiting_max = if self.profile.is_tight() { random.count(1..=6) } else { 16 };
         config.job_rows_max = random.count(1..=20);
         config.upload_rows_max = random.count(1..=20);
         config.encoding = random.pick(&[Encoding::F16, Encoding::F32]);

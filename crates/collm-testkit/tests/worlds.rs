@@ -1,7 +1,13 @@
 //! Random worlds by the hundred. `COLLM_SEED=… cargo nextest run --release -p collm-testkit --test worlds <profile>` plays one
 //! again, `COLLM_WORLDS=…` plays more, `COLLM_TRACE=1` tells everything that happens.
 
-use collm_testkit::{Profile, World};
+use std::collections::BTreeMap;
+
+use collm_core::{
+    edge::{Event, FinishReason, Loss, Source, SubmitError},
+    frame::{RefusalCode, ToEdge},
+};
+use collm_testkit::{Entry, Profile, World};
 
 /// Worlds of each profile unless the environment says otherwise.
 const WORLDS: u64 = 500;
@@ -67,4 +73,83 @@ fn hostile_baselines() {
 #[test]
 fn hostile() {
     play(Profile::Hostile);
+}
+
+/// What a world must get into now and then, or its laws are not tested.
+fn sights(entry: &Entry) -> Vec<&'static str> {
+    match entry {
+        Entry::Submitted(_, Err(SubmitError::Busy(_))) => vec!["a full queue"],
+        Entry::Heard(_, ToEdge::Missing { .. }) => vec!["a cloud that forgot"],
+        Entry::Heard(_, ToEdge::Opened { held: 1.. }) => vec!["a resumed context"],
+        Entry::LinkDown(_) => vec!["a lost link"],
+        Entry::BatchStarted(_, batch) if batch.parts.len() > 1 => vec!["a shared batch"],
+        Entry::Told(_, event) => sights_of_requester(event),
+        _ => vec![],
+    }
+}
+
+fn sights_of_requester(event: &Event) -> Vec<&'static str> {
+    match event {
+        Event::Token(token) if token.degraded => vec!["a degraded token"],
+        Event::Token(token) if token.source == Source::Cloud => vec!["a token of the cloud"],
+        Event::Token(_) => vec!["a token of an exit"],
+        Event::Degraded(loss) => vec![match loss {
+            Loss::Deadline(_) => "a deadline",
+            Loss::Link(_) => "a loss of the link",
+            Loss::Refused(refusal) => refusal_sight(refusal.code),
+            Loss::BreakerOpen => "an open breaker",
+            Loss::Protocol(_) => "a broken protocol",
+        }],
+        Event::Finished(FinishReason::Cancelled, _) => vec!["a requester that left"],
+        Event::Finished(_, stats) if stats.positions_replayed > 0 => vec!["a replay"],
+        Event::Finished(..) => vec![],
+        Event::Failed(_) => vec!["a failed engine"],
+    }
+}
+
+fn refusal_sight(code: RefusalCode) -> &'static str {
+    match code {
+        RefusalCode::Busy => "a busy cloud",
+        RefusalCode::Draining => "a stopping cloud",
+        RefusalCode::Internal => "a failed batch",
+        RefusalCode::ContextLength => "a context too long for the cloud",
+        RefusalCode::Feed => "a cloud without the lower layers",
+        _ => "another refusal",
+    }
+}
+
+#[test]
+fn hostile_worlds_get_into_everything() {
+    let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
+    for seed in 1..=150 {
+        let mut world = World::new(Profile::Hostile.plan(seed));
+        world.run();
+        for sight in world.log().iter().flat_map(|(_, entry)| sights(entry)) {
+            *seen.entry(sight).or_default() += 1;
+        }
+    }
+    let expected = [
+        "a broken protocol",
+        "a busy cloud",
+        "a cloud that forgot",
+        "a cloud without the lower layers",
+        "a context too long for the cloud",
+        "a deadline",
+        "a degraded token",
+        "a failed batch",
+        "a failed engine",
+        "a full queue",
+        "a loss of the link",
+        "a lost link",
+        "a replay",
+        "a requester that left",
+        "a resumed context",
+        "a shared batch",
+        "a stopping cloud",
+        "a token of an exit",
+        "a token of the cloud",
+        "an open breaker",
+    ];
+    let never: Vec<&str> = expected.into_iter().filter(|sight| !seen.contains_key(sight)).collect();
+    assert!(never.is_empty(), "150 worlds never saw {never:?}, but {seen:?}");
 }

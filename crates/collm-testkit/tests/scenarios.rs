@@ -1,0 +1,419 @@
+//! Named scenarios in virtual time: one plan each, and exactly what must come of it.
+
+use std::time::Duration;
+
+use collm_core::{
+    cloud::Occupancy,
+    edge::{Event, FinishReason, Loss, Request, SecondStage, Source, Stage, Stats, StreamId, SubmitError, Token},
+    frame::{RefusalCode, ToCloud, ToEdge},
+    ids::{Position, SessionId},
+    policy::{Mode, Threshold},
+    states::Encoding,
+    time::Time,
+};
+use collm_engine::scripted::Script;
+use collm_testkit::{EdgePlan, Entry, Fault, Plan, World, request};
+
+/// One way, in milliseconds, of every link.
+const LATENCY_MS: u64 = 10;
+
+/// A model whose turns do not end, so that answers have the length asked for.
+fn script() -> Script {
+    Script { turn_ends: 0.0, ..Script::default() }
+}
+
+fn quiet() -> Plan {
+    let mut plan = Plan::quiet(script());
+    plan.link.latency = ms(LATENCY_MS);
+    plan
+}
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// Asks the cloud for every token.
+fn unsure(session: u128) -> Request {
+    Request { threshold: Threshold::NEVER, stop: vec![], ..request(session, 1.0) }
+}
+
+fn played(plan: Plan) -> World {
+    let mut world = World::new(plan);
+    world.run();
+    world
+}
+
+fn stats(world: &World, session: u128) -> Stats {
+    let end = world.answer(session).end.clone().expect("the world has come to rest");
+    end.expect("no engine failed").1
+}
+
+/// What happened to one session, with the moment.
+fn events(world: &World, session: u128) -> Vec<(Time, Event)> {
+    let told = |(at, entry): &(Time, Entry)| match entry {
+        Entry::Told(id, event) if *id == SessionId(session) => Some((*at, event.clone())),
+        _ => None,
+    };
+    world.log().iter().filter_map(told).collect()
+}
+
+fn losses(world: &World, session: u128) -> Vec<(Time, Loss)> {
+    let loss = |(at, event)| match event {
+        Event::Degraded(loss) => Some((at, loss)),
+        _ => None,
+    };
+    events(world, session).into_iter().filter_map(loss).collect()
+}
+
+/// When each entry happened that is meant.
+fn moments(world: &World, is_meant: impl Fn(&Entry) -> bool) -> Vec<Duration> {
+    world.log().iter().filter(|(_, entry)| is_meant(entry)).map(|(at, _)| at.0).collect()
+}
+
+fn connects(world: &World) -> Vec<Duration> {
+    moments(world, |entry| matches!(entry, Entry::Connected(_)))
+}
+
+fn sources(tokens: &[Token]) -> Vec<Source> {
+    tokens.iter().map(|token| token.source).collect()
+}
+
+#[test]
+fn every_unsure_token_waits_for_one_round_trip() {
+    let world = played(quiet().asking(0, unsure(1)));
+    let stats = stats(&world, 1);
+    assert_eq!((stats.asks, stats.round_trips_waited, stats.cloud_tokens), (16, 16, 16));
+    for token in &world.answer(1).tokens[1..] {
+        // There, a batch of one row, and back.
+        assert_eq!(token.waited, ms(LATENCY_MS + 2 + LATENCY_MS), "{token:?}");
+    }
+    assert_eq!((stats.positions_uploaded, stats.positions_replayed, stats.connections), (8 + 15, 0, 1));
+}
+
+#[test]
+fn sure_tokens_wait_for_nothing() {
+    let sure = Request { threshold: Threshold::ALWAYS, ..unsure(1) };
+    let world = played(quiet().asking(0, sure));
+    let stats = stats(&world, 1);
+    assert_eq!((stats.asks, stats.round_trips_waited, stats.waited), (0, 0, Duration::ZERO));
+    assert_eq!(stats.exit1_tokens, 16);
+    assert_eq!(stats.positions_uploaded, 8 + 15, "the cloud is kept ready all the same");
+}
+
+#[test]
+fn the_upload_runs_beside_the_second_stage() {
+    let world = played(quiet().asking(0, unsure(1)));
+    let uploads = moments(&world, |entry| matches!(entry, Entry::Transmitted(_, ToCloud::States { .. })));
+    let is_second =
+        |entry: &Entry| matches!(entry, Entry::JobStarted(_, job) if matches!(job.stage, Stage::Second { .. }));
+    assert_eq!(uploads, moments(&world, is_second), "states leave when the second stage begins, not when it ends");
+    assert_eq!(uploads.len(), 16);
+}
+
+#[test]
+fn a_prompt_goes_up_piece_by_piece_while_the_rest_is_computed() {
+    let mut plan = quiet().asking(0, unsure(1));
+    plan.edges[0].config.job_rows_max = 3;
+    plan.edges[0].config.upload_rows_max = 2;
+    let world = played(plan);
+    let first_second = moments(
+        &world,
+        |entry| matches!(entry, Entry::JobStarted(_, job) if matches!(job.stage, Stage::Second { .. })),
+    )[0];
+    let rows: Vec<(Duration, u32)> = world
+        .log()
+        .iter()
+        .filter(|(at, _)| at.0 <= first_second)
+        .filter_map(|(at, entry)| match entry {
+            Entry::Transmitted(_, ToCloud::States { block, .. }) => Some((at.0, block.rows())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(rows, [(ms(4), 2), (ms(4), 1), (ms(8), 2), (ms(8), 1), (ms(11), 2)]);
+}
+
+#[test]
+fn an_edge_falls_back_exactly_at_the_deadline() {
+    let mut plan = quiet().asking(0, unsure(1)).suffering(100, Fault::Stall { cloud: 0, lasting: ms(60_000) });
+    plan.edges[0].config.ask_deadline = ms(500);
+    let world = played(plan);
+    let (lost_at, loss) = losses(&world, 1)[0].clone();
+    assert_eq!(loss, Loss::Deadline(ms(500)));
+    let asks = moments(&world, |entry| matches!(entry, Entry::Transmitted(_, ToCloud::Ask(_))));
+    assert_eq!(lost_at.0, asks.last().expect("it asked").saturating_add(ms(500)));
+    let degraded: Vec<&Token> = world.answer(1).tokens.iter().filter(|token| token.degraded).collect();
+    assert_eq!(degraded[0].waited, ms(500));
+    assert_eq!(degraded[1].waited, Duration::ZERO, "nobody waits for a cloud that is known to be gone");
+    assert_eq!(world.answer(1).tokens.len(), 16);
+}
+
+#[test]
+fn a_silent_handshake_ends_at_the_deadline_too() {
+    let mut plan = quiet().asking(0, unsure(1)).suffering(0, Fault::Stall { cloud: 0, lasting: ms(60_000) });
+    // The fault comes first.
+    plan.edges[0].requests[0].0 = Time(ms(1));
+    plan.edges[0].config.ask_deadline = ms(300);
+    let world = played(plan);
+    assert_eq!(losses(&world, 1), [(Time(ms(301)), Loss::Deadline(ms(300)))]);
+}
+
+#[test]
+fn a_dead_cloud_is_tried_again_at_doubling_pauses_and_replayed_when_it_is_back() {
+    let mut plan = quiet().suffering(200, Fault::Kill { cloud: 0, lasting: ms(1_500) });
+    plan.edges[0].job_us = 20_000..=20_000;
+    let config = &mut plan.edges[0].config;
+    (config.breaker.pause_first, config.breaker.pause_max) = (ms(100), ms(400));
+    let world = played(plan.asking(0, Request { tokens_max: 64, ..unsure(1) }));
+    let pauses: Vec<Duration> = connects(&world)[1..].windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let refused = 2 * LATENCY_MS;
+    assert_eq!(pauses, [ms(200 + refused), ms(400 + refused), ms(400 + refused), ms(400 + refused)]);
+    assert_eq!(connects(&world)[1], losses(&world, 1)[0].0.0 + ms(100));
+    let stats = stats(&world, 1);
+    assert!(stats.degraded_tokens > 0 && stats.positions_replayed > 0, "{stats:?}");
+    let last = world.answer(1).tokens.last().expect("64 tokens");
+    assert_eq!((last.source, last.degraded), (Source::Cloud, false), "collaboration goes on");
+    assert_eq!(losses(&world, 1).len(), 1, "one loss is told once");
+}
+
+#[test]
+fn one_session_tries_a_cloud_that_failed_and_the_others_follow_it() {
+    let mut plan = quiet().suffering(100, Fault::Kill { cloud: 0, lasting: ms(150) });
+    plan.edges[0].config.breaker.pause_first = ms(300);
+    let long = |session| Request { tokens_max: 100, prompt: vec![collm_core::ids::TokenId(3)], ..unsure(session) };
+    plan.edges[0].job_us = 5_000..=5_000;
+    let world = played(plan.asking(0, long(1)).asking(0, long(2)).asking(0, long(3)));
+    let connects = connects(&world);
+    assert_eq!(connects.len(), 6, "each session once at first and once again: {connects:?}");
+    let probe = connects[3];
+    assert_eq!(connects[4..], [probe + ms(2 * LATENCY_MS); 2], "the others when the probe is through");
+}
+
+#[test]
+fn what_the_cloud_forgot_is_replayed() {
+    let mut plan = quiet().asking(0, Request { tokens_max: 4, ..unsure(1) });
+    // Longer from upload to ask than the cloud keeps a context nobody uses.
+    plan.edges[0].job_us = 30_000..=30_000;
+    plan.clouds[0].config.idle_max = ms(20);
+    let world = played(plan);
+    let missing = moments(&world, |entry| matches!(entry, Entry::Heard(_, ToEdge::Missing { held: 0, .. })));
+    let stats = stats(&world, 1);
+    assert_eq!((missing.len(), stats.asks, stats.round_trips_waited), (4, 8, 4));
+    assert_eq!(stats.positions_replayed, 8 + 9 + 10 + 11, "all that is known, each time");
+}
+
+#[test]
+fn the_least_recently_used_context_gives_way() {
+    let mut plan = quiet();
+    // One session's states and half of another's.
+    plan.clouds[0].config.states_bytes_max = 36 * Encoding::F16.row_bytes(10);
+    plan.edges[0].job_us = 3_000..=3_000;
+    let sparse = |session| Request { threshold: Threshold::new(0.9).expect("a number"), ..unsure(session) };
+    plan.exact = false;
+    let world = played(plan.asking(0, sparse(1)).asking(40, sparse(2)));
+    let missing = moments(&world, |entry| matches!(entry, Entry::Heard(_, ToEdge::Missing { .. })));
+    assert!(!missing.is_empty());
+    assert!(stats(&world, 1).positions_replayed + stats(&world, 2).positions_replayed > 0);
+}
+
+#[test]
+fn more_sessions_than_slots_wait_their_turn() {
+    let mut plan = quiet();
+    plan.edges[0].config.slots = 2;
+    plan.edges[0].config.waiting_max = 3;
+    for session in 1..=6 {
+        plan = plan.asking(0, unsure(session));
+    }
+    let world = played(plan);
+    let refused: Vec<&Entry> = world.log().iter().map(|(_, entry)| entry).filter(is_refused).collect();
+    assert!(matches!(refused[..], [Entry::Submitted(SessionId(6), Err(SubmitError::Busy(3)))]), "{refused:?}");
+    let ends: Vec<Time> = (1..=5).map(|session| world.answer(session).ended).collect();
+    assert!(ends.is_sorted(), "first come, first served: {ends:?}");
+    for session in 3..=5 {
+        let begun = events(&world, session)[0].0;
+        let gone = (1..session).filter(|earlier| world.answer(*earlier).ended <= begun).count();
+        assert!(gone + 2 >= session as usize, "session {session} began while two others had the slots");
+    }
+}
+
+fn is_refused(entry: &&Entry) -> bool {
+    matches!(entry, Entry::Submitted(_, Err(_)))
+}
+
+#[test]
+fn more_sessions_than_the_cloud_has_slots_take_turns_there() {
+    let mut plan = quiet();
+    plan.clouds[0].config.slots = 1;
+    for session in 1..=4 {
+        plan = plan.asking(0, unsure(session));
+    }
+    let world = played(plan);
+    assert!((1..=4).all(|session| stats(&world, session).cloud_tokens == 16));
+}
+
+#[test]
+fn sessions_share_batches() {
+    let mut plan = quiet();
+    for _ in 0..3 {
+        plan.edges.push(EdgePlan::quiet(&plan.script));
+    }
+    for (index, edge) in plan.edges.iter_mut().enumerate() {
+        edge.requests.push((Time::default(), unsure(index as u128 + 1)));
+    }
+    let world = played(plan);
+    let parts = world.log().iter().filter_map(|(_, entry)| match entry {
+        Entry::BatchStarted(_, batch) => Some(batch.parts.len()),
+        _ => None,
+    });
+    assert_eq!(parts.max(), Some(3), "one batch is under way, the other three wait for it together");
+}
+
+#[test]
+fn a_refusal_for_good_is_not_retried() {
+    let mut plan = quiet().asking(0, unsure(1));
+    plan.clouds[0].config.identity.pair = "another pair".into();
+    plan.exact = false;
+    let world = played(plan);
+    let losses = losses(&world, 1);
+    let [(_, Loss::Refused(refusal))] = &losses[..] else { panic!("{losses:?}") };
+    assert_eq!(refusal.code, RefusalCode::Identity);
+    assert_eq!(connects(&world).len(), 1);
+    assert_eq!(stats(&world, 1).degraded_tokens, 16 - stats(&world, 1).exit1_tokens);
+}
+
+#[test]
+fn a_cloud_without_the_lower_layers_refuses_tokens_and_the_edge_answers_alone() {
+    let mut plan = quiet().asking(0, Request { mode: Mode::Cloud, ..unsure(1) });
+    plan.clouds[0].config.holds_whole = false;
+    plan.exact = false;
+    let world = played(plan);
+    let losses = losses(&world, 1);
+    assert!(matches!(&losses[..], [(_, Loss::Refused(refusal))] if refusal.code == RefusalCode::Feed), "{losses:?}");
+    assert!(world.answer(1).tokens.iter().all(|token| token.degraded && token.source == Source::Exit2));
+}
+
+#[test]
+fn a_stopping_cloud_lets_open_sessions_go_on() {
+    let plan = quiet().asking(0, unsure(1)).asking(150, unsure(2)).suffering(100, Fault::Drain { cloud: 0 });
+    let world = played(plan);
+    assert_eq!(stats(&world, 1).cloud_tokens, 16);
+    assert_eq!(stats(&world, 2).cloud_tokens, 0);
+    let losses = losses(&world, 2);
+    assert!(
+        matches!(&losses[..], [(_, Loss::Refused(refusal))] if refusal.code == RefusalCode::Draining),
+        "{losses:?}"
+    );
+}
+
+#[test]
+fn a_reconnecting_session_takes_its_context_over() {
+    let mut plan = quiet().asking(0, Request { tokens_max: 40, ..unsure(1) }).suffering(103, Fault::Cut);
+    // The cloud believes in the old stream when the new one comes.
+    plan.link.unnoticed_ms = 10_000..=10_000;
+    plan.edges[0].config.breaker.pause_first = ms(30);
+    let world = played(plan);
+    let second = StreamId { session: SessionId(1), attempt: 2 };
+    let held = world.log().iter().find_map(|(_, entry)| match entry {
+        Entry::Heard(stream, ToEdge::Opened { held }) if *stream == second => Some(*held),
+        _ => None,
+    });
+    assert!(held.expect("the second stream was opened") >= 8, "what had arrived is still there: {held:?}");
+    let stats = stats(&world, 1);
+    assert!(stats.positions_replayed <= 1, "at most what was in flight goes up again: {stats:?}");
+    assert_eq!(world.answer(1).tokens.last().map(|token| token.source), Some(Source::Cloud));
+}
+
+#[test]
+fn a_late_answer_changes_nothing() {
+    let long = Request { tokens_max: 60, ..unsure(1) };
+    let mut plan = quiet().asking(0, long).suffering(115, Fault::Hold { cloud: 0, lasting: ms(400) });
+    plan.edges[0].config.ask_deadline = ms(200);
+    plan.edges[0].job_us = 5_000..=5_000;
+    let world = played(plan);
+    let of_first = |stream: &StreamId| stream.attempt == 1;
+    let left = moments(&world, |entry| matches!(entry, Entry::Left(stream) if of_first(stream)));
+    let answers = moments(&world, |entry| matches!(entry, Entry::Heard(stream, ToEdge::Answer(_)) if of_first(stream)));
+    assert_eq!((left, answers.last()), (vec![ms(290)], Some(&ms(515))), "an answer came after its stream was left");
+    assert!(world.answer(1).ended.0 > ms(515), "and the session was still there");
+    // That its token is not in the answer is the judge's to see.
+    assert_eq!(world.answer(1).tokens.len(), 60);
+}
+
+#[test]
+fn a_requester_that_leaves_leaves_nothing_behind() {
+    let plan = quiet().asking(0, Request { tokens_max: 100, ..unsure(1) }).suffering(300, Fault::Cancel(SessionId(1)));
+    let mut world = World::new(plan);
+    while world.now().0 < ms(300) {
+        assert!(world.step());
+    }
+    assert_eq!(world.occupancy(0).map(|held| held.contexts), Some(1));
+    while world.now().0 < ms(300 + 2 * LATENCY_MS) && world.step() {}
+    assert_eq!(world.occupancy(0), Some(Occupancy::default()), "the cloud is told, it need not wait until it is stale");
+    world.run();
+    let end = world.answer(1).end.clone();
+    assert!(matches!(end, Some(Ok((FinishReason::Cancelled, _)))), "{end:?}");
+}
+
+#[test]
+fn the_naive_split_sends_everything_for_every_token() {
+    let world = played(quiet().asking(0, Request { mode: Mode::Naive, ..unsure(1) }));
+    let stats = stats(&world, 1);
+    assert_eq!(stats.positions_uploaded, (8..8 + 16).sum::<u32>());
+    assert_eq!((stats.asks, stats.round_trips_waited, stats.cloud_tokens), (16, 16, 16));
+}
+
+#[test]
+fn in_cloud_mode_one_question_brings_all_tokens() {
+    let world = played(quiet().asking(0, Request { mode: Mode::Cloud, ..unsure(1) }));
+    let stats = stats(&world, 1);
+    assert_eq!((stats.asks, stats.cloud_tokens, stats.positions_uploaded), (1, 16, 8));
+    let asked = moments(&world, |entry| matches!(entry, Entry::JobStarted(..)));
+    assert!(asked.is_empty(), "the edge computes nothing");
+}
+
+#[test]
+fn alone_by_choice_speaks_to_nobody() {
+    let standalone = Request { mode: Mode::Standalone, ..unsure(1) };
+    let world = played(quiet().asking(0, standalone));
+    assert!(connects(&world).is_empty());
+    assert_eq!(sources(&world.answer(1).tokens), [Source::Exit2; 16]);
+    let mut plan = quiet().asking(0, Request { mode: Mode::Whole, ..unsure(1) });
+    plan.edges[0].config.second = SecondStage::Whole;
+    let world = played(plan);
+    assert_eq!(sources(&world.answer(1).tokens), [Source::Whole; 16]);
+    assert!(connects(&world).is_empty());
+}
+
+#[test]
+fn a_failing_engine_fails_one_answer_at_the_edge() {
+    let mut plan = quiet().asking(0, unsure(1)).asking(0, unsure(2));
+    plan.edges[0].failing_calls = vec![4];
+    plan.exact = false;
+    let world = played(plan);
+    let failed = (1..=2).filter(|session| matches!(world.answer(*session).end, Some(Err(_)))).count();
+    assert_eq!(failed, 1);
+}
+
+#[test]
+fn a_failing_engine_in_the_cloud_costs_a_replay() {
+    let mut plan = quiet().asking(0, Request { tokens_max: 60, ..unsure(1) });
+    plan.clouds[0].failing_calls = vec![9];
+    plan.exact = false;
+    let world = played(plan);
+    let losses = losses(&world, 1);
+    assert!(
+        matches!(&losses[..], [(_, Loss::Refused(refusal))] if refusal.code == RefusalCode::Internal),
+        "{losses:?}"
+    );
+    let stats = stats(&world, 1);
+    assert!(stats.degraded_tokens > 0 && stats.positions_replayed >= 8, "{stats:?}");
+    assert_eq!(world.answer(1).tokens.last().map(|token| token.source), Some(Source::Cloud));
+}
+
+#[test]
+fn answers_end_where_the_context_ends() {
+    let mut plan = quiet().asking(0, Request { tokens_max: 1000, ..unsure(1) });
+    plan.edges[0].config.context = 20;
+    let world = played(plan);
+    assert_eq!(world.answer(1).tokens.last().map(|token| token.position), Some(Position(19)));
+    assert!(matches!(world.answer(1).end, Some(Ok((FinishReason::Context, _)))));
+}
