@@ -9,6 +9,7 @@ mod cloud;
 mod edge;
 mod engine_thread;
 pub mod metrics;
+mod session;
 pub mod text;
 
 pub use cloud::{CloudNode, CloudOptions, CloudServeError};
@@ -17,3 +18,4 @@ pub use edge::{
     Finished, RequestError, Traffic,
 };
 pub use engine_thread::EngineStartError;
+pub use session::{SessionIdError, fresh_session};

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// What streams and engine report. Bounded, so that edges cannot send faster than the cloud reads; those who report wait,
-/// the driver never does.
+/// the driver never does. Few, since each may hold a frame of the largest size.
 #[derive(Debug)]
 pub(super) enum Arrival {
     Joined(PeerId, Peer),
@@ -36,7 +36,7 @@ pub(super) enum Arrival {
     Computed(BatchOutcome),
 }
 
-pub(super) const ARRIVALS_MAX: usize = 256;
+pub(super) const ARRIVALS_MAX: usize = 16;
 
 /// One stream's way back. Dropping it ends the stream after what was sent, and its reader.
 #[derive(Debug)]

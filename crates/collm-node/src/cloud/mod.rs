@@ -123,11 +123,13 @@ async fn accept(
     drain: CancellationToken,
 ) -> Result<(), CloudServeError> {
     let limits = options.limits;
+    // Beyond `peers_max` streams are turned away with a status; beyond this they would wait without one.
+    let streams_max = u32::try_from(options.peers_max).unwrap_or(u32::MAX).saturating_mul(2);
     let service = CloudServer::from_arc(Arc::new(sessions)).max_decoding_message_size(limits.frame_bytes_max);
     Server::builder()
         .http2_keepalive_interval(Some(options.keepalive))
         .http2_keepalive_timeout(Some(options.keepalive))
-        .max_concurrent_streams(u32::try_from(options.peers_max).unwrap_or(u32::MAX))
+        .max_concurrent_streams(streams_max)
         .add_service(service)
         .serve_with_incoming_shutdown(connections(listener), drain.cancelled_owned())
         .await?;

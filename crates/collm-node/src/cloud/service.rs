@@ -24,7 +24,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
-use tracing::debug;
+use tracing::{Instrument, Span, debug, field, info_span};
 
 use super::driver::{Arrival, Peer};
 
@@ -64,12 +64,8 @@ impl Cloud for Sessions {
         joined.map_err(|_| Status::unavailable("this cloud has stopped"))?;
         let reader = Reader { peer: id, driver: self.driver.clone(), limits: self.limits, _room: room };
         let incoming = request.into_inner();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = reader.run(incoming) => {}
-                () = gone.cancelled() => {}
-            }
-        });
+        let reading = async move { gone.run_until_cancelled(reader.run(incoming)).await };
+        tokio::spawn(reading.instrument(info_span!("session", peer = id.0, session = field::Empty)));
         Ok(Response::new(ReceiverStream::new(to_edge)))
     }
 }
@@ -95,7 +91,7 @@ impl Reader {
         let end = match self.read(&mut incoming).await {
             End::Down => Arrival::Down(self.peer),
             End::Refused(refusal) => {
-                debug!(peer = self.peer.0, %refusal, "stream refused");
+                debug!(%refusal, "stream refused");
                 Arrival::Refused(self.peer, refusal)
             }
         };
@@ -112,6 +108,8 @@ impl Reader {
             Ok(open) => open,
             Err(error) => return End::Refused(error.into()),
         };
+        Span::current().record("session", field::display(open.session));
+        debug!("stream opened");
         let parser = SessionParser::new(&open, self.limits);
         self.deliver(Arrival::Frame(self.peer, ToCloud::Open(open))).await;
         loop {

@@ -69,20 +69,21 @@ pub(super) struct Uplink {
 
 impl CloudChannel {
     /// Nothing is sent yet.
-    pub(super) fn open(endpoint: CloudEndpoint, limits: Limits) -> Result<Self, EndpointError> {
-        let channel = transport(&endpoint)?.connect_lazy();
+    pub(super) fn open(endpoint: &CloudEndpoint, limits: Limits) -> Result<Self, EndpointError> {
+        let channel = transport(endpoint)?.connect_lazy();
         let client = CloudClient::new(channel).max_decoding_message_size(limits.frame_bytes_max);
         Ok(Self { client, limits, upload_bytes_max: endpoint.upload_bytes_max })
     }
 
-    /// Opens a stream with its first frame. What comes of it arrives in `arrivals`: frames in order, then one end.
-    pub(super) fn connect(&self, stream: StreamId, open: Open, arrivals: mpsc::Sender<Arrival>) -> Uplink {
+    /// Begins a stream that `open`, to be sent first, describes. What comes of it arrives in `arrivals`: frames in order, then
+    /// one end.
+    pub(super) fn connect(&self, stream: StreamId, open: &Open, arrivals: mpsc::Sender<Arrival>) -> Uplink {
         let (outbox, outgoing) = outbox(self.upload_bytes_max);
         let closed = CancellationToken::new();
         let call = Call {
             client: self.client.clone(),
             stream,
-            parser: SessionParser::new(&open, self.limits),
+            parser: SessionParser::new(open, self.limits),
             arrivals,
             closed: closed.clone(),
         };

@@ -14,7 +14,7 @@ use collm_core::{
 use collm_engine::Engine;
 use collm_exec::EdgeExecutor;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{Span, debug, error, info, info_span};
+use tracing::{Span, error, info, info_span, trace};
 
 use super::{
     AnswerEvent, Finished, Traffic,
@@ -37,7 +37,7 @@ pub(super) enum Arrival {
     Computed(SessionId, Result<JobOutcome, String>),
 }
 
-const ARRIVALS_MAX: usize = 256;
+const ARRIVALS_MAX: usize = 64;
 
 /// Work for the engine's thread.
 enum Work {
@@ -193,7 +193,7 @@ impl Driver {
         let Some(cloud) = &self.cloud else {
             return self.lost.push_back((stream, "no cloud is configured".into()));
         };
-        let uplink = cloud.connect(stream, open.clone(), self.report.clone());
+        let uplink = cloud.connect(stream, &open, self.report.clone());
         self.streams.insert(stream, uplink);
         self.transmit(stream, ToCloud::Open(open));
     }
@@ -273,7 +273,8 @@ fn performer<E: Engine>(mut executor: EdgeExecutor<E>, results: mpsc::Sender<Arr
 fn trace_event(event: &AnswerEvent) {
     match event {
         AnswerEvent::Token(token) => {
-            debug!(position = token.position.0, token = token.id.0, source = token.source.name())
+            // Not the token itself: logs are no place for what people ask and are told.
+            trace!(position = token.position.0, source = token.source.name(), "token");
         }
         AnswerEvent::Degraded(loss) => info!(%loss, "going on without the cloud"),
         AnswerEvent::Finished(finished) => {

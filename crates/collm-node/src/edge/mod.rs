@@ -129,8 +129,8 @@ impl AddAssign for Traffic {
 pub struct EdgeNode;
 
 impl EdgeNode {
-    /// Starts an edge whose engine `make_engine` makes on a thread of its own, and waits until it is loaded. The cloud is
-    /// not contacted before an answer needs it. The edge ends when its handles and answers are dropped.
+    /// Starts an edge whose engine `make_engine` makes on a thread of its own, and waits until it is loaded. Whatever that
+    /// thread needs besides, such as cores of its own, `make_engine` can see to. The cloud is not contacted before an answer needs it. The edge ends when its handles and answers are dropped.
     ///
     /// # Errors
     /// When the engine cannot be made or the cloud's address is no address.
@@ -140,7 +140,7 @@ impl EdgeNode {
         F: FnOnce() -> Result<E, R> + Send + 'static,
         R: Into<Box<dyn Error + Send + Sync>>,
     {
-        let cloud = options.cloud.map(|endpoint| CloudChannel::open(endpoint, options.limits)).transpose()?;
+        let cloud = options.cloud.as_ref().map(|endpoint| CloudChannel::open(endpoint, options.limits)).transpose()?;
         let mut config = options.config;
         config.has_cloud = cloud.is_some();
         let (commands, received) = mpsc::unbounded_channel();

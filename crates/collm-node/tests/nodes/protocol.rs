@@ -176,8 +176,7 @@ async fn streams_beyond_the_limit_are_turned_away() {
     let cloud = RunningCloud::start_with(CloudOptions { peers_max: 1, ..cloud_options() }).await;
     let mut client = CloudClient::connect(cloud.url()).await.expect("the cloud listens");
     let first = Talk::begin(&mut client, [open(1).into_frame()]).await;
-    let mut other = CloudClient::connect(cloud.url()).await.expect("the cloud listens");
-    let turned_away = other.session(tokio_stream::pending()).await.expect_err("there is room for one");
+    let turned_away = client.session(tokio_stream::pending()).await.expect_err("there is room for one");
     assert_eq!(turned_away.code(), Code::ResourceExhausted);
     first.still_served().await;
 }

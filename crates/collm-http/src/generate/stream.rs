@@ -1,0 +1,69 @@
+//! An answer as lines of JSON, one an event, the last one `finished` or `error`.
+
+use std::convert::Infallible;
+
+use axum::{
+    body::Body,
+    http::header::CONTENT_TYPE,
+    response::{IntoResponse, Response},
+};
+use collm_node::answer::{Answer, AnswerFailed, AnswerToken, AnswerWriter, Progress};
+use futures::stream;
+use serde::Serialize;
+
+use crate::error::{ApiError, ErrorBody};
+
+/// Of a stream of JSON lines.
+const MEDIA_TYPE: &str = "application/x-ndjson";
+
+/// One line.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Event {
+    /// One more token.
+    Token {
+        /// The token.
+        token: AnswerToken,
+        /// Text to show now; held back while it may become a stop string.
+        text: String,
+    },
+    /// The cloud is not there; the answer goes on at the edge.
+    Degraded {
+        /// Why.
+        reason: String,
+    },
+    /// The answer is complete.
+    Finished {
+        /// Text to show now: what was held back.
+        text: String,
+        /// The report.
+        answer: Box<Answer>,
+    },
+    /// The answer could not be completed.
+    Error(ErrorBody),
+}
+
+impl From<Progress> for Event {
+    fn from(progress: Progress) -> Self {
+        match progress {
+            Progress::Token { token, shown } => Self::Token { token, text: shown },
+            Progress::Degraded(loss) => Self::Degraded { reason: loss.to_string() },
+            Progress::Finished { shown, answer } => Self::Finished { text: shown, answer },
+            Progress::Failed(why) => Self::Error(ApiError::from(AnswerFailed(why)).body()),
+        }
+    }
+}
+
+pub(super) fn respond(writer: AnswerWriter) -> Response {
+    let lines = stream::unfold(writer, |mut writer| async {
+        let event = Event::from(writer.next().await?);
+        Some((Ok::<_, Infallible>(line(&event)), writer))
+    });
+    ([(CONTENT_TYPE, MEDIA_TYPE)], Body::from_stream(lines)).into_response()
+}
+
+fn line(event: &Event) -> String {
+    let mut line = serde_json::to_string(event).expect("events are text, numbers and lists");
+    line.push('\n');
+    line
+}
