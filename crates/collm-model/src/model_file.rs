@@ -87,6 +87,11 @@ impl ModelFile {
         Self::check(path.to_owned(), Gguf::open(path)?)
     }
 
+    /// Checks a file that is in memory.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ModelError> {
+        Self::check(PathBuf::new(), Gguf::from_bytes(bytes)?)
+    }
+
     fn check(path: PathBuf, gguf: Gguf) -> Result<Self, ModelError> {
         let hyperparameters = Hyperparameters::read(&gguf)
             .map_err(|source| ModelError::Hyperparameters { path: path.clone(), source })?;
@@ -97,7 +102,7 @@ impl ModelFile {
         Ok(Self { path, gguf, hyperparameters, holding })
     }
 
-    /// Where the file is.
+    /// Where the file is; empty if it came from memory.
     pub fn path(&self) -> &Path {
         &self.path
     }

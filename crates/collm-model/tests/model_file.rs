@@ -4,12 +4,14 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use collm_model::gguf::{Array, Gguf, GgufWriter, Value, ValueType};
 use collm_model::synthetic::SyntheticModel;
 use collm_model::{
     Architecture, Holding, HyperparameterError, ModelError, ModelFile, PartError, RopeScaling, TensorError,
 };
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 /// A synthetic model's file, to be copied with changes.
@@ -133,6 +135,8 @@ fn impossible_metadata_is_refused_by_key() {
         ("llama.attention.layer_norm_rms_epsilon", Value::F32(f32::NAN)),
         ("llama.rope.freq_base", Value::F32(-1.0)),
         ("llama.rope.scaling.factor", Value::F32(f32::INFINITY)),
+        ("llama.rope.scaling.factor", Value::F32(1e-40)),
+        ("llama.rope.scaling.factor", Value::F32(-2.0)),
         ("tokenizer.ggml.tokens", Value::Array(Array::of_u32(&[]))),
     ] {
         let error = llama.hyperparameter_error(key, value).to_string();
@@ -221,4 +225,38 @@ fn stray_part_keys_make_no_whole_model() {
 fn errors_name_the_file() {
     let error = ModelFile::open(Path::new("/nonexistent.gguf")).unwrap_err();
     assert!(error.to_string().contains("/nonexistent.gguf"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is wrong with a header, opening says so or gives a model whose tensors are all there.
+    #[test]
+    fn mutated_models_never_panic(
+        architecture in prop::sample::select(Architecture::ALL.to_vec()),
+        edits in prop::collection::vec((0..HEADER_BYTES, any::<u8>()), 1..6),
+    ) {
+        let mut bytes = smallest(architecture);
+        for (at, value) in edits {
+            bytes[at] = value;
+        }
+        if let Ok(file) = ModelFile::from_bytes(bytes) {
+            let h = file.hyperparameters();
+            prop_assert!(h.attention_scale.is_finite() && h.rope.attn_factor.is_finite());
+            for layer in file.holding().layers(h) {
+                prop_assert!(file.layer_tensor(layer, "attn_q.weight").is_some());
+            }
+        }
+    }
+}
+
+/// Numbers of the model are in the first bytes, before the vocabulary.
+const HEADER_BYTES: usize = 900;
+
+fn smallest(architecture: Architecture) -> Vec<u8> {
+    static FILES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+        let model = |architecture| SyntheticModel { layers: 1, ffn: 32, ..SyntheticModel::new(architecture) };
+        Architecture::ALL.map(|architecture| Original::of(&model(architecture)).gguf.bytes().to_vec()).to_vec()
+    });
+    FILES[Architecture::ALL.iter().position(|&each| each == architecture).unwrap()].clone()
 }

@@ -52,6 +52,9 @@ impl Dimensions {
         if u64::from(self.heads) * u64::from(self.head_dim_k) > DIMENSION_MAX {
             return Err(unsupported("attention.key_length", self.head_dim_k));
         }
+        if self.heads > self.width {
+            return Err(unsupported("attention.head_count", self.heads));
+        }
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(unsupported("attention.head_count_kv", self.kv_heads));
         }

@@ -1,8 +1,13 @@
 //! Position embedding as llama.cpp derives it from metadata.
 
+use std::ops::RangeInclusive;
+
 use super::dimensions::Dimensions;
 use super::keys::Keys;
 use super::{HyperparameterError, Result, Rope, RopeScaling};
+
+/// Factors outside are no stretch of any model, and make numbers that are not finite.
+const STRETCH: RangeInclusive<f32> = 0.01..=10_000.0;
 
 pub(super) fn read_rope(keys: &Keys<'_>, dims: &Dimensions, sliding: bool) -> Result<Rope> {
     let scaling = read_scaling(keys)?;
@@ -40,7 +45,7 @@ fn read_frequency_scale(keys: &Keys<'_>) -> Result<f32> {
     for name in ["rope.scaling.factor", "rope.scale_linear"] {
         match keys.optional_number(name)? {
             Some(0.0) => return Ok(1.0),
-            Some(factor) if factor < 0.0 => return Err(keys.impossible(name, &factor)),
+            Some(factor) if !STRETCH.contains(&factor) => return Err(keys.impossible(name, &factor)),
             Some(factor) => return Ok(1.0 / factor),
             None => (),
         }
