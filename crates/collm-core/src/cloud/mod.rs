@@ -225,7 +225,9 @@ impl Cloud {
     fn current_frame(&mut self, now: Time, peer: PeerId, frame: ToCloud) -> Result<(), Refusal> {
         match frame {
             ToCloud::States { first, block, .. } => {
-                let fits = Feed::States(block.encoding()) == self.context(now, peer)?.feed;
+                // Of another width it would fail the batch, and so the sessions beside it.
+                let has_width = block.has_width(self.config.identity.width);
+                let fits = has_width && Feed::States(block.encoding()) == self.context(now, peer)?.feed;
                 self.upload(now, peer, first, block.rows(), block.bytes().len(), |held| fits && held.push_states(block))
             }
             ToCloud::Tokens { first, tokens, .. } => {

@@ -77,6 +77,11 @@ impl StateBlock {
         self.encoding
     }
 
+    /// Whether its rows have `width` floats.
+    pub fn has_width(&self, width: u32) -> bool {
+        self.row_bytes == self.encoding.row_bytes(width)
+    }
+
     /// Positions in the block.
     pub fn rows(&self) -> u32 {
         u32::try_from(self.bytes.len() / self.row_bytes).expect("blocks are bounded by the frame limit")
