@@ -31,6 +31,8 @@ pub(crate) struct CloudHost {
     pub(crate) stalled_until: Time,
     /// Frames from and to it arrive no earlier.
     pub(crate) held_until: Time,
+    /// Strangers may have made it compute nonsense of their own.
+    pub(crate) met_rogues: bool,
 }
 
 impl CloudHost {
@@ -42,6 +44,7 @@ impl CloudHost {
             generation: 0,
             stalled_until: Time::default(),
             held_until: Time::default(),
+            met_rogues: false,
         };
         host.start();
         host
@@ -92,7 +95,10 @@ impl CloudHost {
     pub(crate) fn check_engine(&self) {
         let Some(life) = &self.life else { return };
         let discontinuities = life.executor.engine().counts().discontinuities;
-        assert_eq!(discontinuities, 0, "rows did not continue their slot in a cloud");
+        assert!(
+            discontinuities == 0 || self.met_rogues,
+            "{discontinuities} rows did not continue their slot in a cloud"
+        );
     }
 
     /// Nothing is left of any session.

@@ -15,6 +15,9 @@ use collm_core::{
     time::Time,
 };
 
+use collm_engine::EngineError;
+use collm_exec::ExecError;
+
 use crate::{
     cloud_host::CloudHost,
     edge_host::{EdgeHost, Work},
@@ -294,7 +297,7 @@ impl World {
             Stage::Second { rows } => *rows,
         };
         let compute = self.random.span_us(host.plan.job_us.clone()) * (1 + rows);
-        let outcome = Box::new(result.map(|done| done.timed(compute)).map_err(|error| error.to_string()));
+        let outcome = Box::new(result.map(|done| done.timed(compute)).map_err(|error| expect_planned(&error)));
         self.note(Entry::JobStarted(session, job.clone()));
         self.schedule(self.now + compute, Happening::JobDone { edge, session, job: Box::new(job), outcome });
     }
@@ -372,7 +375,7 @@ impl World {
         let compute = self.random.span_us(host.plan.batch_us.clone()) * (1 + rows);
         let outcome = match life.executor.run(batch) {
             Ok(choices) => BatchOutcome::Done { choices, compute },
-            Err(error) => BatchOutcome::Failed(error.to_string()),
+            Err(error) => BatchOutcome::Failed(expect_planned(&error)),
         };
         let generation = host.generation;
         self.schedule(self.now + compute, Happening::BatchDone { cloud, generation, outcome });
@@ -403,4 +406,10 @@ fn batch_rows(batch: &Batch) -> u32 {
         cloud::BatchInput::Tokens(tokens) => tokens.len() as u32,
     };
     batch.parts.iter().map(rows).sum()
+}
+
+/// Engines fail by plan alone: any other refusal of theirs is a fault of whoever gave them the work.
+fn expect_planned(error: &ExecError) -> String {
+    assert!(matches!(error, ExecError::Engine(EngineError::Device(_))), "an engine was given nonsense: {error}");
+    error.to_string()
 }

@@ -60,6 +60,7 @@ impl World {
         if self.clouds[cloud].life.is_none() {
             return;
         }
+        self.clouds[cloud].met_rogues = true;
         let peer = PeerId(self.next_peer);
         self.next_peer += 1;
         for frame in rogue::frames_to_cloud(&mut self.random, &self.plan.script) {
