@@ -79,12 +79,16 @@ fn rows(input: &BatchInput) -> usize {
     }
 }
 
-/// A batch came back, and this is what the cloud holds now.
-pub(crate) fn record_outcome(outcome: &BatchOutcome, occupancy: Occupancy) {
+/// A batch came back.
+pub(crate) fn record_outcome(outcome: &BatchOutcome) {
     match outcome {
         BatchOutcome::Done { compute, .. } => histogram!("collm_batch_seconds").record(*compute),
         BatchOutcome::Failed(_) => counter!("collm_batches_failed_total").increment(1),
     }
+}
+
+/// What the cloud holds now.
+pub(crate) fn record_occupancy(occupancy: Occupancy) {
     gauge!("collm_contexts").set(occupancy.contexts as f64);
     gauge!("collm_slots_used").set(occupancy.slots as f64);
     gauge!("collm_states_bytes").set(occupancy.states_bytes as f64);

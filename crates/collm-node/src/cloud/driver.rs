@@ -77,14 +77,15 @@ impl Driver {
         })
     }
 
-    /// Runs until the engine is gone. From `drain` on, refuses new sessions.
+    /// Runs until `closed` or until the engine is lost. From `drain` on, refuses new sessions.
     pub(super) async fn run(
         mut self,
         mut arrivals: mpsc::Receiver<Arrival>,
         drain: CancellationToken,
+        closed: CancellationToken,
     ) -> Result<(), CloudServeError> {
         let mut draining = false;
-        loop {
+        while !closed.is_cancelled() {
             tokio::select! {
                 Some(arrival) = arrivals.recv() => self.handle_arrival(arrival),
                 () = self.clock.reach(self.core.poll_timeout()) => self.core.handle_timeout(self.clock.now()),
@@ -92,6 +93,7 @@ impl Driver {
                     draining = true;
                     self.core.drain();
                 }
+                () = closed.cancelled() => {}
                 () = self.engine.ended() => {
                     error!("the engine's thread panicked; this cloud can answer no more");
                     return Err(CloudServeError::EngineEnded);
@@ -99,6 +101,10 @@ impl Driver {
             }
             self.settle();
         }
+        // Their edges need not wait for the batch under way.
+        drop(self.peers);
+        self.engine.stop().await;
+        Ok(())
     }
 
     fn handle_arrival(&mut self, arrival: Arrival) {
@@ -108,8 +114,9 @@ impl Driver {
                 self.peers.insert(id, peer);
             }
             Arrival::Computed(outcome) => {
-                self.core.handle_compute(now, outcome.clone());
-                metrics::record_outcome(&outcome, self.core.occupancy());
+                metrics::record_outcome(&outcome);
+                self.core.handle_compute(now, outcome);
+                metrics::record_occupancy(self.core.occupancy());
             }
             Arrival::Frame(id, frame) if self.peers.contains_key(&id) => self.core.handle_frame(now, id, frame),
             Arrival::Refused(id, refusal) if self.peers.contains_key(&id) => self.core.refuse(now, id, refusal),

@@ -9,7 +9,7 @@ use std::{error::Error, future::Future, net::SocketAddr, sync::Arc, time::Durati
 use collm_core::{cloud::CloudConfig, limits::Limits};
 use collm_engine::Engine;
 use collm_wire::proto::cloud_server::CloudServer;
-use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+use tokio::{net::TcpListener, sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tracing::{info, warn};
@@ -107,11 +107,17 @@ impl CloudNode {
         info!(%address, "cloud is ready");
         let drain = CancellationToken::new();
         let sessions = Sessions::new(report, options.limits, options.peers_max);
-        tokio::select! {
-            ended = driver.run(arrivals, drain.clone()) => ended,
-            ended = accept(listener, &options, sessions, drain.clone()) => ended,
-            () = stop(shutdown, &drain, options.drain_deadline) => Ok(()),
-        }
+        let closed = CancellationToken::new();
+        let serving = async {
+            tokio::select! {
+                ended = accept(listener, &options, sessions, drain.clone()) => ended?,
+                () = overdue(shutdown, &drain, options.drain_deadline) => {}
+            }
+            closed.cancel();
+            Ok(())
+        };
+        tokio::try_join!(driver.run(arrivals, drain.clone(), closed.clone()), serving)?;
+        Ok(())
     }
 }
 
@@ -136,13 +142,11 @@ async fn accept(
     Ok(())
 }
 
-/// Resolves when the drain has taken too long.
-async fn stop(shutdown: impl Future<Output = ()>, drain: &CancellationToken, deadline: Duration) {
+/// Begins the drain at `shutdown`, and resolves when it has taken too long.
+async fn overdue(shutdown: impl Future<Output = ()>, drain: &CancellationToken, deadline: Duration) {
     shutdown.await;
     info!("draining: no new sessions");
     drain.cancel();
-    let never = std::future::pending::<()>();
-    if timeout(deadline, never).await.is_err() {
-        warn!("answers under way took longer than {deadline:?}; their edges finish alone");
-    }
+    sleep(deadline).await;
+    warn!("answers under way took longer than {deadline:?}; their edges finish alone");
 }

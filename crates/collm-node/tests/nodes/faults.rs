@@ -10,13 +10,14 @@ use collm_engine::scripted::ScriptedEngine;
 use collm_link::{Link, LinkSpec};
 use collm_node::{
     AnswerEvent, CloudEndpoint, CloudNode, CloudServeError, EdgeHandle, EdgeNode, EdgeOptions, EdgeStartError,
+    RequestError,
 };
 use futures::StreamExt;
 use tokio::net::TcpListener;
 
 use crate::world::{
-    Ended, LOCAL, RunningCloud, answer, cloud_options, collaborative, edge_config, edge_of, edge_with, request, script,
-    sizes, start_edge,
+    Ended, GatedEngine, LOCAL, RunningCloud, answer, cloud_options, collaborative, edge_config, edge_of, edge_with,
+    request, script, sizes, start_edge,
 };
 
 #[tokio::test]
@@ -106,6 +107,17 @@ async fn a_failing_edge_engine_fails_one_answer() {
     let last = events.last().expect("an answer has a last event");
     assert!(matches!(last, AnswerEvent::Failed(why) if why.contains("injected fault")), "{last:?}");
     assert_eq!(answer(&edge, request(2, Mode::Standalone)).await.tokens.len(), 60);
+}
+
+#[tokio::test]
+async fn an_edge_whose_engine_panics_leaves_nobody_hanging() {
+    let (engine, gate) = GatedEngine::new(ScriptedEngine::edge(script(), sizes()));
+    let edge = start_edge(edge_config(), None, engine).await;
+    let stream = edge.submit(request(1, Mode::Standalone)).await.expect("taken");
+    gate.mine();
+    let events: Vec<_> = stream.collect().await;
+    assert_eq!(events.last(), Some(&AnswerEvent::Failed("the edge has stopped".into())));
+    assert_eq!(edge.submit(request(2, Mode::Standalone)).await.err(), Some(RequestError::Stopped));
 }
 
 #[tokio::test]

@@ -7,10 +7,11 @@ use collm_core::{
     policy::Mode,
 };
 use collm_engine::scripted::ScriptedEngine;
-use collm_node::{AnswerEvent, AnswerStream, CloudEndpoint};
+use collm_node::{AnswerEvent, AnswerStream, CloudEndpoint, CloudOptions};
 
 use crate::world::{
-    CONTEXT, Gate, GatedEngine, Heard, RunningCloud, check, collect, edge_config, request, script, sizes, start_edge,
+    CONTEXT, Gate, GatedEngine, Heard, RunningCloud, check, cloud_options, collect, edge_config, request, script,
+    sizes, start_edge,
 };
 
 #[tokio::test]
@@ -65,6 +66,22 @@ async fn a_draining_cloud_completes_what_is_under_way_and_refuses_what_is_new() 
     let first = collect(answering.stream, answering.heard).await;
     assert_eq!((first.tokens.len(), first.losses), (60, vec![]));
     cloud.stopped().await.expect("stops after its last session");
+}
+
+#[tokio::test]
+async fn a_drain_that_takes_too_long_is_cut_short() {
+    let options = CloudOptions { drain_deadline: Duration::from_millis(1), ..cloud_options() };
+    let mut cloud = RunningCloud::start_with(options).await;
+    let (engine, gate) = GatedEngine::new(ScriptedEngine::edge(script(), sizes()));
+    let edge = start_edge(edge_config(), Some(CloudEndpoint::new(cloud.url())), engine).await;
+    let stream = edge.submit(request(1, Mode::Collaborative)).await.expect("taken");
+    let mut answering = Answering { gate: &gate, stream, heard: Heard::default() };
+    answering.take_until(|token| token.source == Source::Cloud).await;
+    cloud.begin_drain();
+    cloud.stopped().await.expect("stops although a session is open");
+    gate.open(60);
+    let ended = collect(answering.stream, answering.heard).await;
+    assert_eq!((ended.tokens.len(), ended.is_degraded()), (60, true));
 }
 
 /// An answer that the test lets grow.

@@ -183,11 +183,16 @@ pub(crate) async fn start_edge<E: Engine + Send + 'static>(
 /// An edge engine that computes a token only when the test lets it, so that tests act at chosen moments of an answer.
 pub(crate) struct GatedEngine {
     engine: ScriptedEngine,
-    gate: mpsc::Receiver<()>,
+    gate: mpsc::Receiver<Passage>,
 }
 
 /// Lets a [`GatedEngine`] pass. Dropping it opens the gate for good.
-pub(crate) struct Gate(mpsc::Sender<()>);
+pub(crate) struct Gate(mpsc::Sender<Passage>);
+
+enum Passage {
+    Open,
+    Panic,
+}
 
 impl GatedEngine {
     pub(crate) fn new(engine: ScriptedEngine) -> (Self, Gate) {
@@ -199,7 +204,12 @@ impl GatedEngine {
 impl Gate {
     /// Lets `tokens` more pass.
     pub(crate) fn open(&self, tokens: usize) {
-        (0..tokens).for_each(|_| self.0.send(()).expect("the engine runs"));
+        (0..tokens).for_each(|_| self.0.send(Passage::Open).expect("the engine runs"));
+    }
+
+    /// Makes the engine panic at the next token.
+    pub(crate) fn mine(&self) {
+        self.0.send(Passage::Panic).expect("the engine runs");
     }
 }
 
@@ -210,8 +220,8 @@ impl Engine for GatedEngine {
 
     fn run(&mut self, stack: Stack, rows: &[Row], input: Input<'_>, hidden: &mut Vec<f32>) -> Result<(), EngineError> {
         // The prompt passes freely.
-        if stack == Stack::Lower && rows.len() == 1 {
-            let _ = self.gate.recv();
+        if stack == Stack::Lower && rows.len() == 1 && matches!(self.gate.recv(), Ok(Passage::Panic)) {
+            panic!("on purpose");
         }
         self.engine.run(stack, rows, input, hidden)
     }
