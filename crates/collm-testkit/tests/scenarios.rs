@@ -8,6 +8,7 @@ use collm_core::{
     frame::{RefusalCode, ToCloud, ToEdge},
     ids::{Position, SessionId},
     policy::{Mode, Threshold},
+    sampling::Sampling,
     states::Encoding,
     time::Time,
 };
@@ -88,6 +89,25 @@ fn every_unsure_token_waits_for_one_round_trip() {
         assert_eq!(token.waited, ms(LATENCY_MS + 2 + LATENCY_MS), "{token:?}");
     }
     assert_eq!((stats.positions_uploaded, stats.positions_replayed, stats.connections), (8 + 15, 0, 1));
+}
+
+#[test]
+fn asking_for_everything_gives_the_whole_models_answer() {
+    let warm = Sampling { temperature: 1.0, top_p: 0.9, repeat_penalty: 1.2, seed: 42, ..Sampling::GREEDY };
+    for sampling in [Sampling::GREEDY, warm] {
+        let asked = |mode| Request { mode, sampling, ..unsure(1) };
+        let mut alone = quiet().asking(0, asked(Mode::Whole));
+        alone.edges[0].config.second = SecondStage::Whole;
+        let whole = played(alone).answer(1).ids();
+        for encoding in [Encoding::F16, Encoding::F32] {
+            let mut plan = quiet().asking(0, asked(Mode::Collaborative));
+            plan.edges[0].config.encoding = encoding;
+            assert_eq!(played(plan).answer(1).ids(), whole, "{encoding:?}");
+        }
+        for mode in [Mode::Naive, Mode::Cloud] {
+            assert_eq!(played(quiet().asking(0, asked(mode))).answer(1).ids(), whole, "{mode:?}");
+        }
+    }
 }
 
 #[test]
