@@ -1,14 +1,19 @@
 //! The `collm` program: arguments to settled configurations to commands. Everything it does is done by the libraries; here
 //! is what people type and see. Deliberately absent: protocol, policy, tensors.
 
+mod agreement;
 mod args;
+mod client;
 mod commands;
+mod edge_server;
 mod failure;
 mod logging;
 mod models;
 mod nodes;
 mod parts;
 mod process;
+mod report;
+mod text_model;
 mod ui;
 
 use std::process::ExitCode;

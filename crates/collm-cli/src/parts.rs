@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 
+use collm_ggml::GgmlRequantize;
 use collm_model::{
     Alias, Digest, Holding, ModelFile, ModelReference,
     gguf::TensorType,
@@ -106,7 +107,7 @@ pub(crate) fn write(model: &Located, cut: &Cut, parts: &Parts, progress: Progres
     let plan = split::plan(&source, &options, &mut |done| reading.show(done))?;
     reading.done("took");
     let mut writing = progress.step(format!("splitting {}", model.reference));
-    plan.write(&parts.edge, &parts.cloud, None, &mut |done| writing.show(done))?;
+    plan.write(&parts.edge, &parts.cloud, Some(&GgmlRequantize), &mut |done| writing.show(done))?;
     writing.done("took");
     Ok(())
 }

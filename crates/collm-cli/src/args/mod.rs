@@ -17,7 +17,7 @@ pub(crate) use self::{
     engine::EngineArgs,
     link::{LinkArgs, LinkShapeArgs},
     model::{InspectArgs, LsArgs, PullArgs, RmArgs, SplitArgs, SplitShapeArgs},
-    run::{RunArgs, SamplingArgs},
+    run::{RunArgs, WhoArgs},
     serve::{CloudArgs, CloudMemoryArgs, DoctorArgs, EdgeArgs},
 };
 

@@ -14,8 +14,8 @@ use super::{EngineArgs, values};
 #[command(
     group = ArgGroup::new("where").args(["part", "model", "edge"]),
     after_help = "\
-Who answers: a running edge (--edge), an edge part loaded here (--part, with --cloud unless standalone), or a model
-(--model): whole in the modes whole and cloud, its edge part, split into the cache, in the others.
+Who answers: a running edge (--edge), an edge part loaded here (--part, with --cloud unless standalone), or a
+model (--model): itself in mode whole, its edge part, split into the cache, in the others.
 
 Examples:
   collm run \"Why is the sky blue?\"

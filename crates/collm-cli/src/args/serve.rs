@@ -100,6 +100,10 @@ pub(crate) struct EdgeArgs {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     pub(crate) listen: String,
 
+    /// Let other machines ask. There is neither encryption nor a key yet
+    #[arg(long)]
+    pub(crate) allow_remote: bool,
+
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
 
@@ -118,7 +122,7 @@ Examples:
   collm doctor
   collm doctor --part parts/edge.gguf --cloud http://127.0.0.1:7070")]
 pub(crate) struct DoctorArgs {
-    /// Edge part to compare with the cloud's
+    /// Part to look at
     #[arg(long, value_name = "FILE")]
     pub(crate) part: Option<PathBuf>,
 

@@ -1,11 +1,15 @@
 //! One file a command. Each takes its arguments, settles them, and calls the libraries.
 
 mod cloud;
+mod demo;
+mod doctor;
+mod edge;
 mod inspect;
 mod link;
 mod ls;
 mod pull;
 mod rm;
+mod run;
 mod split;
 
 use anyhow::Context as _;
@@ -20,6 +24,10 @@ pub(crate) fn run(command: Command, progress: ProgressMode) -> anyhow::Result<()
         Command::Ls(args) => ls::run(&args),
         Command::Rm(args) => rm::run(&args),
         Command::Split(args) => split::run(&args, progress),
+        Command::Demo(args) => demo::run(&args, progress),
+        Command::Run(args) => run::run(args, progress),
+        Command::Edge(args) => edge::run(args, progress),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Cloud(args) => cloud::run(&args, progress),
         Command::Inspect(args) => inspect::run(&args, progress),
         _ => todo!(),

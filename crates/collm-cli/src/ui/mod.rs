@@ -1,14 +1,19 @@
 //! What people see: colours that mean something, progress, tables. Nothing here decides or computes.
 
+pub(crate) mod answer;
 pub(crate) mod colour;
 pub(crate) mod progress;
 pub(crate) mod table;
 
 use std::time::Duration;
 
-/// `1.2 s`, `350 ms`, `4.2 ms`: three digits that matter.
+/// `1.23 s`, `350 ms`, `4.20 ms`: three digits that matter.
 pub(crate) fn time(span: Duration) -> String {
-    let milliseconds = span.as_secs_f64() * 1e3;
+    milliseconds(span.as_secs_f64() * 1e3)
+}
+
+/// As [`time`], from the unit of reports.
+pub(crate) fn milliseconds(milliseconds: f64) -> String {
     match milliseconds {
         0.0 => "0".to_owned(),
         ..10.0 => format!("{milliseconds:.2} ms"),

@@ -1,0 +1,203 @@
+//! Asks a running edge over its HTTP API, line by line as the answer is written.
+
+use std::io::{BufRead as _, BufReader};
+
+use anyhow::{Context as _, bail};
+use collm_core::{
+    policy::{Mode, Threshold},
+    sampling::Sampling,
+};
+use serde::{Deserialize, Serialize};
+
+/// An edge, by its address.
+#[derive(Debug, Clone)]
+pub(crate) struct EdgeClient {
+    agent: ureq::Agent,
+    url: String,
+}
+
+/// What to ask: the request's JSON.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Question {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages: Option<Vec<Message>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<&'static str>,
+    threshold: f32,
+    max_tokens: u32,
+    stop: Vec<String>,
+    temperature: f32,
+    top_k: u32,
+    top_p: f32,
+    min_p: f32,
+    repeat_penalty: f32,
+    repeat_last_n: u32,
+    seed: u64,
+    stream: bool,
+}
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, Serialize)]
+struct Message {
+    role: &'static str,
+    content: String,
+}
+
+/// Text to continue, or a conversation for the model's chat template.
+#[derive(Debug, Clone)]
+pub(crate) enum Prompt {
+    Raw(String),
+    Chat { system: Option<String>, user: String },
+}
+
+/// JSON knows no infinity; every confidence is below this.
+const THRESHOLD_MAX: f32 = 2.0;
+
+impl Question {
+    /// A greedy question.
+    pub(crate) fn new(prompt: Prompt, threshold: Threshold, max_tokens: u32) -> Self {
+        let (prompt, messages) = match prompt {
+            Prompt::Raw(text) => (Some(text), None),
+            Prompt::Chat { system, user } => {
+                let system = system.map(|content| Message { role: "system", content });
+                (None, Some(system.into_iter().chain([Message { role: "user", content: user }]).collect()))
+            }
+        };
+        let greedy = Sampling::GREEDY;
+        Self {
+            prompt,
+            messages,
+            mode: None,
+            threshold: threshold.value().min(THRESHOLD_MAX),
+            max_tokens,
+            stop: Vec::new(),
+            temperature: greedy.temperature,
+            top_k: greedy.top_k,
+            top_p: greedy.top_p,
+            min_p: greedy.min_p,
+            repeat_penalty: greedy.repeat_penalty,
+            repeat_last_n: greedy.repeat_last_n,
+            seed: greedy.seed,
+            stream: true,
+        }
+    }
+
+    /// In this mode, not the edge's own choice.
+    #[must_use]
+    pub(crate) fn in_mode(self, mode: Mode) -> Self {
+        Self { mode: Some(mode.name()), ..self }
+    }
+
+    /// Drawn like this.
+    #[must_use]
+    pub(crate) fn sampled(self, sampling: Sampling) -> Self {
+        Self {
+            temperature: sampling.temperature,
+            top_k: sampling.top_k,
+            top_p: sampling.top_p,
+            min_p: sampling.min_p,
+            repeat_penalty: sampling.repeat_penalty,
+            repeat_last_n: sampling.repeat_last_n,
+            seed: sampling.seed,
+            ..self
+        }
+    }
+
+    /// Of so many tokens at most.
+    #[must_use]
+    pub(crate) fn limited_to(self, max_tokens: u32) -> Self {
+        Self { max_tokens, ..self }
+    }
+
+    /// Ending before these.
+    #[must_use]
+    pub(crate) fn stopped_by(self, stop: Vec<String>) -> Self {
+        Self { stop, ..self }
+    }
+}
+
+/// What is to be shown while an answer is written.
+#[derive(Debug)]
+pub(crate) enum Shown<'a> {
+    /// More text, and who decided it.
+    Text { text: &'a str, source: &'a str, degraded: bool },
+    /// The cloud is not there; the answer goes on at the edge.
+    Degraded(&'a str),
+}
+
+/// A line of the answer.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Line {
+    Token { token: LineToken, text: String },
+    Degraded { reason: String },
+    Finished { text: String, answer: serde_json::Value },
+    Error { error: ErrorContent },
+}
+
+#[derive(Debug, Deserialize)]
+struct LineToken {
+    source: String,
+    degraded: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct ErrorBody {
+    error: ErrorContent,
+}
+
+#[derive(Debug, Deserialize)]
+struct ErrorContent {
+    message: String,
+}
+
+impl EdgeClient {
+    pub(crate) fn new(url: &str) -> Self {
+        let config = ureq::Agent::config_builder().http_status_as_error(false);
+        Self { agent: config.build().into(), url: url.trim_end_matches('/').to_owned() }
+    }
+
+    /// The report of a whole answer, as the edge wrote it; `show` sees it grow.
+    pub(crate) fn ask(
+        &self,
+        question: &Question,
+        show: &mut dyn FnMut(Shown<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<serde_json::Value> {
+        let url = format!("{}/v1/generate", self.url);
+        let mut response = self
+            .agent
+            .post(&url)
+            .send_json(question)
+            .with_context(|| format!("cannot ask the edge at {}; is `collm edge` running there?", self.url))?;
+        if !response.status().is_success() {
+            bail!("{}", refusal(&mut response, &self.url));
+        }
+        let lines = BufReader::new(response.body_mut().as_reader()).lines();
+        let mut last_source = String::new();
+        for line in lines {
+            let line = line.context("the connection to the edge is lost")?;
+            match serde_json::from_str(&line).with_context(|| format!("{url} does not answer as an edge does"))? {
+                Line::Token { token: LineToken { source, degraded }, text } => {
+                    show(Shown::Text { text: &text, source: &source, degraded })?;
+                    last_source = source;
+                }
+                Line::Degraded { reason } => show(Shown::Degraded(&reason))?,
+                Line::Finished { text, answer } => {
+                    show(Shown::Text { text: &text, source: &last_source, degraded: false })?;
+                    return Ok(answer);
+                }
+                Line::Error { error } => bail!("{}", error.message),
+            }
+        }
+        bail!("the edge ended in the middle of an answer")
+    }
+}
+
+fn refusal(response: &mut ureq::http::Response<ureq::Body>, url: &str) -> String {
+    match response.body_mut().read_json::<ErrorBody>() {
+        Ok(body) => body.error.message,
+        Err(_) => format!("{url} answered with {}; is it an edge?", response.status()),
+    }
+}

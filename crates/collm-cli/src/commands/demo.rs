@@ -1,0 +1,78 @@
+//! `collm demo`: one prompt, answered by an edge process and a cloud process behind an emulated link, then measured in every
+//! mode.
+//!
+//! Each process has one core and one thread: two engines that share cores wait for each other's threads.
+
+mod comparison;
+mod stage;
+
+use anyhow::Context as _;
+use collm_core::policy::Mode;
+
+use self::{comparison::Comparison, stage::Stage};
+use crate::{
+    args::{DemoArgs, SplitShapeArgs},
+    client::{EdgeClient, Prompt, Question},
+    commands::runtime,
+    models::{self, Located},
+    parts::{self, Cut, Parts},
+    report::Report,
+    ui::{
+        self,
+        colour::{FAINT, Painted, STRONG},
+        progress::ProgressMode,
+    },
+};
+
+/// Positions of every context of the demo.
+const CONTEXT: u32 = 2048;
+
+/// What the demo works with: decided.
+struct Scene {
+    model: Located,
+    parts: Parts,
+    upload_at: u32,
+}
+
+pub(super) fn run(args: &DemoArgs, progress: ProgressMode) -> anyhow::Result<()> {
+    let scene = Scene::prepare(args, progress)?;
+    // The link lives on this runtime; the processes are children of this thread.
+    let runtime = runtime()?;
+    let mut stage = Stage::open(&scene, args, &runtime, progress)?;
+    introduce(args, &stage);
+    let question =
+        Question::new(Prompt::Chat { system: None, user: args.prompt.clone() }, args.threshold, args.max_tokens);
+    let answer = perform(stage.edge(), &question)?;
+    anstream::println!("\n{}\n", ui::answer::legend(&answer));
+    let comparison = Comparison::measure(&mut stage, &question, progress)?;
+    anstream::println!("{}", comparison.render(&scene, args, progress)?);
+    Ok(())
+}
+
+impl Scene {
+    fn prepare(args: &DemoArgs, progress: ProgressMode) -> anyhow::Result<Self> {
+        let model = models::locate(&args.model, progress)?;
+        let cut = Cut::settle(&SplitShapeArgs::default(), &model, progress)?;
+        let parts = parts::ensure(&model, &cut, progress)?;
+        Ok(Self { model, parts, upload_at: cut.upload_at })
+    }
+}
+
+fn introduce(args: &DemoArgs, stage: &Stage) {
+    let link = format!("{} round trip, {} each way", ui::time(args.rtt), args.bandwidth);
+    anstream::println!(
+        "{}",
+        Painted(
+            FAINT,
+            format!("edge on core {}, cloud on core {}, link with {link}", stage.cores.edge, stage.cores.cloud)
+        )
+    );
+    anstream::println!("\n{}\n", Painted(STRONG, &args.prompt));
+}
+
+/// The answer everybody came for, as it is written.
+fn perform(edge: &EdgeClient, question: &Question) -> anyhow::Result<Report> {
+    let answer = edge.ask(&question.clone().in_mode(Mode::Collaborative), &mut ui::answer::show)?;
+    println!();
+    serde_json::from_value(answer).context("the edge's report cannot be read")
+}

@@ -1,0 +1,128 @@
+//! The same answer in every mode, as a table.
+
+use anyhow::Context as _;
+use collm_core::{ids::TokenId, policy::Mode};
+
+use super::{CONTEXT, Scene, stage::Stage};
+use crate::{
+    agreement::Judge,
+    args::DemoArgs,
+    client::{EdgeClient, Question},
+    report::Report,
+    ui::{
+        self,
+        colour::{FAINT, Painted},
+        progress::ProgressMode,
+        table,
+    },
+};
+
+/// One answer in each mode.
+pub(super) struct Comparison {
+    rows: Vec<(Mode, Report)>,
+}
+
+impl Comparison {
+    /// Measures all modes. Clouds and edges are exchanged as the modes need them: cloud and whole mode come last.
+    pub(super) fn measure(stage: &mut Stage, question: &Question, progress: ProgressMode) -> anyhow::Result<Self> {
+        let mut step = progress.step("measuring the same answer in every mode");
+        let mut rows = Vec::new();
+        for mode in [Mode::Collaborative, Mode::Standalone, Mode::Naive, Mode::Cloud, Mode::Whole] {
+            step.now(mode.name());
+            match mode {
+                Mode::Cloud => stage.exchange_cloud()?,
+                Mode::Whole => stage.exchange_edge()?,
+                Mode::Collaborative | Mode::Standalone | Mode::Naive => {}
+            }
+            // Opening a connection and touching memory for the first time are no part of an answer.
+            ask(stage.edge(), &question.clone().limited_to(1), mode)
+                .with_context(|| format!("mode {} failed", mode.name()))?;
+            let report = ask(stage.edge(), question, mode).with_context(|| format!("mode {} failed", mode.name()))?;
+            rows.push((mode, report));
+        }
+        step.done("took");
+        rows.sort_by_key(|(mode, _)| Mode::ALL.iter().position(|listed| listed == mode));
+        Ok(Self { rows })
+    }
+
+    /// The table, what its words mean, and what it shows.
+    pub(super) fn render(&self, scene: &Scene, args: &DemoArgs, progress: ProgressMode) -> anyhow::Result<String> {
+        let agreement = self.agreement(scene, args, progress)?;
+        let header = [
+            "mode",
+            "total",
+            "first token",
+            "per token",
+            "edge compute",
+            "cloud compute",
+            "waited for network",
+            "up",
+            "down",
+            "asked",
+            "agrees",
+            "same text",
+        ];
+        let rows = self.rows.iter().zip(&agreement).map(|((mode, report), agrees)| self.row(*mode, report, agrees));
+        let table = table::numbers(&header, rows);
+        Ok(format!("{table}\n\n{}\n\n{}", Painted(FAINT, FOOTNOTE), self.verdict(args)))
+    }
+
+    fn row(&self, mode: Mode, report: &Report, agrees: &[bool]) -> Vec<String> {
+        let stats = &report.stats;
+        let optional = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), ui::milliseconds);
+        vec![
+            mode.name().to_owned(),
+            ui::milliseconds(stats.total_ms),
+            optional(stats.first_token_ms),
+            optional(stats.time_per_token_ms),
+            ui::milliseconds(stats.edge_compute_ms),
+            ui::milliseconds(stats.cloud_compute_ms),
+            ui::milliseconds(stats.network_ms),
+            ui::size(stats.bytes_up),
+            ui::size(stats.bytes_down),
+            format!("{:.0} %", 100.0 * stats.asked_share),
+            ui::share(agrees.iter().filter(|agrees| **agrees).count(), agrees.len()),
+            if report.text == self.of(Mode::Whole).text { "yes" } else { "no" }.to_owned(),
+        ]
+    }
+
+    /// For each row, which of its tokens are the whole model's.
+    fn agreement(&self, scene: &Scene, args: &DemoArgs, progress: ProgressMode) -> anyhow::Result<Vec<Vec<bool>>> {
+        let mut judge = Judge::load(&scene.model.path, CONTEXT as usize, progress)?;
+        let prompt = judge.prompt(&args.prompt)?;
+        let answers = self.rows.iter().map(|(_, report)| report.tokens.iter().map(|token| TokenId(token.id)).collect());
+        answers.map(|answer: Vec<TokenId>| judge.agrees(&prompt, &answer)).collect()
+    }
+
+    /// One sentence, computed from the table.
+    fn verdict(&self, args: &DemoArgs) -> String {
+        let (together, cloud, naive) = (self.of(Mode::Collaborative), self.of(Mode::Cloud), self.of(Mode::Naive));
+        let compared = if together.stats.total_ms < cloud.stats.total_ms { "faster" } else { "slower" };
+        format!(
+            "With a round trip of {}, the edge decided {:.0} % of the tokens itself and needed {:.0} % of cloud-only's cloud compute; \
+             it was {:.1} times as fast as the naive split and {compared} than cloud-only ({} against {}).",
+            ui::time(args.rtt),
+            100.0 * (1.0 - together.stats.asked_share),
+            100.0 * together.stats.cloud_compute_ms / cloud.stats.cloud_compute_ms,
+            naive.stats.total_ms / together.stats.total_ms,
+            ui::milliseconds(together.stats.total_ms),
+            ui::milliseconds(cloud.stats.total_ms),
+        )
+    }
+
+    fn of(&self, mode: Mode) -> &Report {
+        let row = self.rows.iter().find(|(listed, _)| *listed == mode);
+        &row.expect("every mode was measured").1
+    }
+}
+
+const FOOTNOTE: &str = "\
+One answer a mode, greedy, one core and one thread a process, after a short answer that opened the connection.
+waited for network: time the edge stood still for the cloud, less what the cloud spent computing. asked: share of tokens
+that the cloud decided. agrees: share of tokens that are the whole model's most likely token after the same prompt and the
+same answer so far. same text: whether the answer is the whole model's, letter for letter.";
+
+fn ask(edge: &EdgeClient, question: &Question, mode: Mode) -> anyhow::Result<Report> {
+    let answer = edge.ask(&question.clone().in_mode(mode), &mut |_| Ok(()))?;
+    serde_json::from_value(answer).context("the edge's report cannot be read")
+}

@@ -1,0 +1,135 @@
+//! `collm run`: one answer, from a running edge or from one that is started here for it.
+//!
+//! The edge started here serves its API on loopback like any other, so that an answer looks the same whoever makes it.
+
+use std::{io::Read as _, path::PathBuf};
+
+use anyhow::Context as _;
+use collm_core::policy::Mode;
+use tokio::runtime::Runtime;
+
+use crate::{
+    args::{EngineArgs, RunArgs, SplitShapeArgs, WhoArgs},
+    client::{EdgeClient, Prompt, Question},
+    commands::runtime,
+    edge_server::{EdgePlaces, EdgeServer},
+    failure::usage,
+    models,
+    nodes::{EdgeSetup, EngineSettings},
+    parts::{self, Cut},
+    report::Report,
+    ui::{self, progress::ProgressMode},
+};
+
+/// The model of those who name none.
+const MODEL_DEFAULT: &str = "smollm2-135m";
+
+/// Who answers: decided.
+#[derive(Debug)]
+enum Answerer {
+    /// A running edge, in its own mode if none is named.
+    Running { url: String, mode: Option<Mode> },
+    /// One that is started here.
+    Here { file: PathBuf, cloud: Option<String>, mode: Mode },
+}
+
+pub(super) fn run(args: RunArgs, progress: ProgressMode) -> anyhow::Result<()> {
+    let sampling = args.sampling.settle().map_err(|error| crate::failure::Usage(error.to_string()))?;
+    let answerer = Answerer::settle(&args.who, args.mode, progress)?;
+    let mut question = Question::new(prompt(args.prompt, args.system, args.raw)?, args.threshold, args.max_tokens)
+        .sampled(sampling)
+        .stopped_by(args.stop);
+    if let Some(mode) = answerer.mode() {
+        question = question.in_mode(mode);
+    }
+    // Held until the answer is complete: the edge lives in it.
+    let runtime = runtime()?;
+    let edge = answerer.edge(&runtime, &args.engine, &args.who, progress)?;
+    if args.json { print_json(&edge, &question) } else { print_text(&edge, &question) }
+}
+
+fn print_json(edge: &EdgeClient, question: &Question) -> anyhow::Result<()> {
+    let answer = edge.ask(question, &mut |_| Ok(()))?;
+    println!("{}", serde_json::to_string_pretty(&answer)?);
+    Ok(())
+}
+
+fn print_text(edge: &EdgeClient, question: &Question) -> anyhow::Result<()> {
+    let answer = edge.ask(question, &mut ui::answer::show)?;
+    let report: Report =
+        serde_json::from_value(answer).context("the edge's report cannot be read; is it of another version?")?;
+    println!();
+    anstream::eprintln!("{}", ui::answer::legend(&report));
+    Ok(())
+}
+
+fn prompt(argument: String, system: Option<String>, raw: bool) -> anyhow::Result<Prompt> {
+    let text = if argument == "-" { read_stdin()? } else { argument };
+    Ok(if raw { Prompt::Raw(text) } else { Prompt::Chat { system, user: text } })
+}
+
+fn read_stdin() -> anyhow::Result<String> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).context("cannot read the prompt from stdin")?;
+    Ok(text)
+}
+
+impl Answerer {
+    fn settle(who: &WhoArgs, mode: Option<Mode>, progress: ProgressMode) -> anyhow::Result<Self> {
+        if let Some(url) = &who.edge {
+            return Ok(Self::Running { url: url.clone(), mode });
+        }
+        let mode = mode.unwrap_or(match (&who.cloud, &who.part) {
+            (Some(_), _) => Mode::Collaborative,
+            (None, Some(_)) => Mode::Standalone,
+            (None, None) => Mode::Whole,
+        });
+        if mode.uses_cloud() && who.cloud.is_none() {
+            return usage(format!(
+                "mode {} needs a cloud; start one with `collm cloud` and add --cloud URL",
+                mode.name()
+            ));
+        }
+        Ok(Self::Here { file: file(who, mode, progress)?, cloud: who.cloud.clone(), mode })
+    }
+
+    fn mode(&self) -> Option<Mode> {
+        match self {
+            Self::Running { mode, .. } => *mode,
+            Self::Here { mode, .. } => Some(*mode),
+        }
+    }
+
+    fn edge(
+        self,
+        runtime: &Runtime,
+        engine: &EngineArgs,
+        who: &WhoArgs,
+        progress: ProgressMode,
+    ) -> anyhow::Result<EdgeClient> {
+        let (file, cloud) = match self {
+            Self::Running { url, .. } => return Ok(EdgeClient::new(&url)),
+            Self::Here { file, cloud, .. } => (models::open(&file)?, cloud),
+        };
+        let settings = EngineSettings::settle(engine, &file)?;
+        let setup = EdgeSetup::new(file, &settings, 1, who.deadline)?;
+        let places = EdgePlaces { listen: "127.0.0.1:0".to_owned(), allow_remote: false, cloud };
+        let server = runtime.block_on(EdgeServer::start(setup, places, progress))?;
+        let url = format!("http://{}", server.address()?);
+        runtime.spawn(server.serve(std::future::pending()));
+        Ok(EdgeClient::new(&url))
+    }
+}
+
+/// The file to load: what was named, or the edge part of the model that was.
+fn file(who: &WhoArgs, mode: Mode, progress: ProgressMode) -> anyhow::Result<PathBuf> {
+    if let Some(part) = &who.part {
+        return Ok(part.clone());
+    }
+    let model = models::locate(who.model.as_deref().unwrap_or(MODEL_DEFAULT), progress)?;
+    if mode == Mode::Whole {
+        return Ok(model.path);
+    }
+    let cut = Cut::settle(&SplitShapeArgs::default(), &model, progress)?;
+    Ok(parts::ensure(&model, &cut, progress)?.edge)
+}

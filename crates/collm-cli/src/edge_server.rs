@@ -1,0 +1,73 @@
+//! An edge with its HTTP API: what `collm edge` serves, and what `collm run` starts for one answer of its own.
+
+use std::{future::Future, net::SocketAddr, sync::Arc};
+
+use anyhow::Context as _;
+use collm_core::{
+    edge::SecondStage,
+    limits::Limits,
+    policy::{Mode, Threshold},
+};
+use collm_http::{Api, Defaults};
+use collm_node::{CloudEndpoint, EdgeNode, EdgeOptions};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::net::TcpListener;
+
+use crate::{nodes::EdgeSetup, text_model::GgufTextModel, ui::progress::ProgressMode};
+
+/// Tokens of an answer whose requester does not say.
+const TOKENS_MAX_DEFAULT: u32 = 256;
+
+/// A loaded edge that listens, but does not serve yet.
+pub(crate) struct EdgeServer {
+    listener: TcpListener,
+    api: Api,
+    allow_remote: bool,
+}
+
+/// Where to listen, and where to ask.
+#[derive(Debug, Clone)]
+pub(crate) struct EdgePlaces {
+    pub(crate) listen: String,
+    pub(crate) allow_remote: bool,
+    pub(crate) cloud: Option<String>,
+}
+
+impl EdgeServer {
+    /// Loads the edge.
+    pub(crate) async fn start(setup: EdgeSetup, places: EdgePlaces, progress: ProgressMode) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(&places.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}; choose another --listen", places.listen))?;
+        let step = progress.step(format!("loading {}", setup.file.path().display()));
+        let model = GgufTextModel::load(&setup.file)?;
+        let defaults = defaults(setup.config.second, places.cloud.is_some());
+        let cloud = places.cloud.map(CloudEndpoint::new);
+        let options = EdgeOptions { config: setup.config.clone(), cloud, limits: Limits::DEFAULT };
+        let metrics = PrometheusBuilder::new().install_recorder().context("cannot start counting")?;
+        collm_node::metrics::describe();
+        let edge = EdgeNode::start(options, setup.engine()).await?;
+        step.done("took");
+        let api = Api::new(edge, Arc::new(model), defaults).with_metrics(move || metrics.render());
+        Ok(Self { listener, api, allow_remote: places.allow_remote })
+    }
+
+    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
+        self.listener.local_addr().context("cannot tell where it listens")
+    }
+
+    /// Serves until `shutdown` resolves and the answers under way have ended.
+    pub(crate) async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+        let router = collm_http::router(self.api);
+        Ok(collm_http::serve(self.listener, router, self.allow_remote, shutdown).await?)
+    }
+}
+
+fn defaults(second: SecondStage, has_cloud: bool) -> Defaults {
+    let mode = match (second, has_cloud) {
+        (SecondStage::Whole, _) => Mode::Whole,
+        (SecondStage::Tail, true) => Mode::Collaborative,
+        (SecondStage::Tail, false) => Mode::Standalone,
+    };
+    Defaults { mode, threshold: Threshold::DEFAULT, tokens_max: TOKENS_MAX_DEFAULT }
+}

@@ -1,0 +1,11 @@
+//! The program as people meet it: real processes, real weights, real sockets on loopback.
+//!
+//! One test binary, since each would link the engine anew. Deliberately absent: what a library's own tests show.
+
+mod answers;
+mod bad_inputs;
+mod harness;
+mod memory;
+mod reference;
+mod restarts;
+mod words;
