@@ -14,10 +14,7 @@ const LENGTH: usize = 12;
 /// When a law does not hold, naming it.
 pub fn check(engine: &mut dyn Engine, tolerance: f32) {
     let shape = engine.shape();
-    assert!(
-        shape.slots >= 2 && shape.context >= 16 && shape.batch_rows_max >= 16,
-        "too small to check: {shape:?}"
-    );
+    assert!(shape.slots >= 2 && shape.context >= 16 && shape.batch_rows_max >= 16, "too small to check: {shape:?}");
     let mut suite = Suite { engine, tolerance };
     for stack in suite.engine.shape().stacks.clone() {
         suite.one_batch_is_one_by_one(stack);
@@ -44,11 +41,7 @@ impl Suite<'_> {
             for start in (0..LENGTH).step_by(chunk) {
                 apart.extend(self.feed(stack, 0, start..LENGTH.min(start + chunk), 1));
             }
-            self.expect_same(
-                &together,
-                &apart,
-                &format!("{stack:?}: one batch = batches of {chunk}"),
-            );
+            self.expect_same(&together, &apart, &format!("{stack:?}: one batch = batches of {chunk}"));
         }
         self.clear();
     }
@@ -68,17 +61,9 @@ impl Suite<'_> {
             shared[0].extend_from_slice(&out[..boundary]);
             shared[1].extend_from_slice(&out[boundary..]);
         }
-        self.expect_same(
-            &first,
-            &shared[0],
-            &format!("{stack:?}: slot 0 does not see slot 1"),
-        );
+        self.expect_same(&first, &shared[0], &format!("{stack:?}: slot 0 does not see slot 1"));
         let seen = shared[1].len();
-        self.expect_same(
-            &second[..seen],
-            &shared[1],
-            &format!("{stack:?}: slot 1 does not see slot 0"),
-        );
+        self.expect_same(&second[..seen], &shared[1], &format!("{stack:?}: slot 1 does not see slot 0"));
         self.clear();
     }
 
@@ -89,21 +74,13 @@ impl Suite<'_> {
             self.feed(stack, 0, 0..length, 1);
             self.feed(stack, 0, length..LENGTH, 3);
             self.engine.truncate(SlotId(0), length);
-            assert_eq!(
-                self.engine.filled(stack, SlotId(0)),
-                length,
-                "{stack:?}: truncate sets the filled length"
-            );
+            assert_eq!(self.engine.filled(stack, SlotId(0)), length, "{stack:?}: truncate sets the filled length");
             let again = self.feed(stack, 0, length..LENGTH, 1);
             let law = format!("{stack:?}: truncate to {length} and recompute = never gone past");
             self.expect_same(&straight[length * self.width()..], &again, &law);
         }
         self.engine.truncate(SlotId(0), LENGTH + 1);
-        assert_eq!(
-            self.engine.filled(stack, SlotId(0)),
-            LENGTH,
-            "{stack:?}: truncating to more changes nothing"
-        );
+        assert_eq!(self.engine.filled(stack, SlotId(0)), LENGTH, "{stack:?}: truncating to more changes nothing");
         self.clear();
     }
 
@@ -111,55 +88,16 @@ impl Suite<'_> {
         let straight = self.feed(stack, 0, 0..LENGTH, 1);
         self.clear();
         self.feed(stack, 0, 0..4, 1);
-        let (slots, limit) = (
-            self.engine.shape().slots,
-            self.engine.shape().batch_rows_max,
-        );
+        let (slots, limit) = (self.engine.shape().slots, self.engine.shape().batch_rows_max);
         let slot = SlotId(0);
         let given = Position(6);
-        self.expect_refusal(
-            stack,
-            &[row(0, 6)],
-            &EngineError::Gap {
-                slot,
-                filled: 4,
-                given,
-            },
-        );
-        self.expect_refusal(
-            stack,
-            &[row(0, 4), row(0, 6)],
-            &EngineError::Gap {
-                slot,
-                filled: 5,
-                given,
-            },
-        );
+        self.expect_refusal(stack, &[row(0, 6)], &EngineError::Gap { slot, filled: 4, given });
+        self.expect_refusal(stack, &[row(0, 4), row(0, 6)], &EngineError::Gap { slot, filled: 5, given });
         let absent = SlotId(u32::try_from(slots).expect("few slots"));
-        let rows = [
-            row(0, 4),
-            Row {
-                slot: absent,
-                position: Position(0),
-            },
-        ];
-        self.expect_refusal(
-            stack,
-            &rows,
-            &EngineError::NoSlot {
-                slot: absent,
-                slots,
-            },
-        );
+        let rows = [row(0, 4), Row { slot: absent, position: Position(0) }];
+        self.expect_refusal(stack, &rows, &EngineError::NoSlot { slot: absent, slots });
         let rows: Vec<Row> = (4..=4 + limit).map(|position| row(0, position)).collect();
-        self.expect_refusal(
-            stack,
-            &rows,
-            &EngineError::BatchTooLarge {
-                rows: rows.len(),
-                limit,
-            },
-        );
+        self.expect_refusal(stack, &rows, &EngineError::BatchTooLarge { rows: rows.len(), limit });
         self.wrong_inputs_are_refused(stack);
         let rest = self.feed(stack, 0, 4..LENGTH, 1);
         self.expect_same(
@@ -179,9 +117,7 @@ impl Suite<'_> {
         if stack == Stack::Lower {
             assert!(is_input(self.refusal(stack, Input::Hidden(&hidden))));
             assert!(is_input(self.refusal(stack, Input::Tokens(&[known]))));
-            assert!(is_input(
-                self.refusal(stack, Input::Tokens(&[known, foreign]))
-            ));
+            assert!(is_input(self.refusal(stack, Input::Tokens(&[known, foreign]))));
             return;
         }
         assert!(is_input(self.refusal(stack, Input::Tokens(&[known; 2]))));
@@ -189,18 +125,13 @@ impl Suite<'_> {
         for poison in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut poisoned = hidden.clone();
             poisoned[width + 1] = poison;
-            assert_eq!(
-                self.refusal(stack, Input::Hidden(&poisoned)),
-                EngineError::NotFinite { row: 1 }
-            );
+            assert_eq!(self.refusal(stack, Input::Hidden(&poisoned)), EngineError::NotFinite { row: 1 });
         }
     }
 
     /// What the engine says to `input` for two rows at positions 4 and 5 of slot 0.
     fn refusal(&mut self, stack: Stack, input: Input<'_>) -> EngineError {
-        let refused = self
-            .engine
-            .run(stack, &[row(0, 4), row(0, 5)], input, &mut Vec::new());
+        let refused = self.engine.run(stack, &[row(0, 4), row(0, 5)], input, &mut Vec::new());
         refused.expect_err("wrong input is refused")
     }
 
@@ -213,21 +144,10 @@ impl Suite<'_> {
             self.feed(stack, 0, start..context.min(start + step), 2);
         }
         assert_eq!(self.engine.filled(stack, SlotId(0)), context);
-        self.expect_refusal(
-            stack,
-            &[row(0, context)],
-            &EngineError::ContextFull {
-                slot: SlotId(0),
-                context,
-            },
-        );
+        self.expect_refusal(stack, &[row(0, context)], &EngineError::ContextFull { slot: SlotId(0), context });
         self.clear();
         let again = self.feed(stack, 0, 0..LENGTH, 1);
-        self.expect_same(
-            &reference,
-            &again,
-            &format!("{stack:?}: a slot that was full and closed is like new"),
-        );
+        self.expect_same(&reference, &again, &format!("{stack:?}: a slot that was full and closed is like new"));
         self.clear();
     }
 
@@ -247,39 +167,19 @@ impl Suite<'_> {
     }
 
     fn scoring_one_by_one_is_scoring_all(&mut self) {
-        let last = *self
-            .engine
-            .shape()
-            .stacks
-            .last()
-            .expect("an engine has a stack");
+        let last = *self.engine.shape().stacks.last().expect("an engine has a stack");
         let states = self.feed(last, 0, 0..LENGTH, 1);
         for head in self.engine.shape().heads.clone() {
             let together = self.score(head, &states);
-            assert_eq!(
-                together.len(),
-                LENGTH * self.engine.shape().vocabulary,
-                "{head:?}: one row of logits a state"
-            );
-            for (index, apart) in together
-                .chunks_exact(self.engine.shape().vocabulary)
-                .enumerate()
-            {
+            assert_eq!(together.len(), LENGTH * self.engine.shape().vocabulary, "{head:?}: one row of logits a state");
+            for (index, apart) in together.chunks_exact(self.engine.shape().vocabulary).enumerate() {
                 let state = &states[index * self.width()..][..self.width()];
                 let alone = self.score(head, state);
-                self.expect_same(
-                    apart,
-                    &alone,
-                    &format!("{head:?}: scoring one by one = scoring all"),
-                );
+                self.expect_same(apart, &alone, &format!("{head:?}: scoring one by one = scoring all"));
             }
             self.wrong_states_are_refused(head, &states);
         }
-        assert_eq!(
-            self.engine.filled(last, SlotId(0)),
-            LENGTH,
-            "scoring touches no slot"
-        );
+        assert_eq!(self.engine.filled(last, SlotId(0)), LENGTH, "scoring touches no slot");
         self.clear();
     }
 
@@ -289,10 +189,7 @@ impl Suite<'_> {
         let refused = self.engine.score(head, &poisoned, &mut Vec::new());
         assert_eq!(refused, Err(EngineError::NotFinite { row: 1 }));
         let refused = self.engine.score(head, &states[1..], &mut Vec::new());
-        assert!(
-            matches!(refused, Err(EngineError::Input(_))),
-            "{head:?}: half a state is refused"
-        );
+        assert!(matches!(refused, Err(EngineError::Input(_))), "{head:?}: half a state is refused");
     }
 
     fn width(&self) -> usize {
@@ -304,31 +201,17 @@ impl Suite<'_> {
         for slot in [SlotId(0), SlotId(1)] {
             self.engine.truncate(slot, 0);
             for stack in self.engine.shape().stacks.clone() {
-                assert_eq!(
-                    self.engine.filled(stack, slot),
-                    0,
-                    "truncating to 0 frees the slot"
-                );
+                assert_eq!(self.engine.filled(stack, slot), 0, "truncating to 0 frees the slot");
             }
         }
     }
 
-    fn feed(
-        &mut self,
-        stack: Stack,
-        slot: usize,
-        positions: std::ops::Range<usize>,
-        text: u32,
-    ) -> Vec<f32> {
+    fn feed(&mut self, stack: Stack, slot: usize, positions: std::ops::Range<usize>, text: u32) -> Vec<f32> {
         self.feed_parts(stack, &[(slot, positions, text)])
     }
 
     /// Runs positions of the made-up texts `text` in one call: token ids, or states that look like some.
-    fn feed_parts(
-        &mut self,
-        stack: Stack,
-        parts: &[(usize, std::ops::Range<usize>, u32)],
-    ) -> Vec<f32> {
+    fn feed_parts(&mut self, stack: Stack, parts: &[(usize, std::ops::Range<usize>, u32)]) -> Vec<f32> {
         let (width, vocabulary) = (self.width(), self.engine.shape().vocabulary);
         let (mut rows, mut tokens, mut states) = (Vec::new(), Vec::new(), Vec::new());
         for (slot, positions, text) in parts {
@@ -338,78 +221,41 @@ impl Suite<'_> {
                 states.extend((0..width).map(|index| made_up_value(*text, position, index)));
             }
         }
-        let input = if stack == Stack::Lower {
-            Input::Tokens(&tokens)
-        } else {
-            Input::Hidden(&states)
-        };
+        let input = if stack == Stack::Lower { Input::Tokens(&tokens) } else { Input::Hidden(&states) };
         let mut hidden = vec![f32::NAN; 3];
-        self.engine
-            .run(stack, &rows, input, &mut hidden)
-            .expect("well-formed rows run");
-        assert_eq!(
-            hidden.len(),
-            rows.len() * width,
-            "{stack:?}: one hidden state a row"
-        );
+        self.engine.run(stack, &rows, input, &mut hidden).expect("well-formed rows run");
+        assert_eq!(hidden.len(), rows.len() * width, "{stack:?}: one hidden state a row");
         hidden
     }
 
     fn score(&mut self, head: Head, hidden: &[f32]) -> Vec<f32> {
         let mut logits = vec![f32::NAN; 3];
-        self.engine
-            .score(head, hidden, &mut logits)
-            .expect("well-formed states are scored");
+        self.engine.score(head, hidden, &mut logits).expect("well-formed states are scored");
         logits
     }
 
     fn expect_refusal(&mut self, stack: Stack, rows: &[Row], refusal: &EngineError) {
-        let before: Vec<usize> = (0..2)
-            .map(|slot| self.engine.filled(stack, SlotId(slot)))
-            .collect();
+        let before: Vec<usize> = (0..2).map(|slot| self.engine.filled(stack, SlotId(slot))).collect();
         let tokens = vec![TokenId(1); rows.len()];
         let states = vec![0.0; rows.len() * self.width()];
-        let input = if stack == Stack::Lower {
-            Input::Tokens(&tokens)
-        } else {
-            Input::Hidden(&states)
-        };
+        let input = if stack == Stack::Lower { Input::Tokens(&tokens) } else { Input::Hidden(&states) };
         let refused = self.engine.run(stack, rows, input, &mut Vec::new());
         assert_eq!(refused.as_ref(), Err(refusal), "{stack:?}: rows {rows:?}");
-        let after: Vec<usize> = (0..2)
-            .map(|slot| self.engine.filled(stack, SlotId(slot)))
-            .collect();
-        assert_eq!(
-            before, after,
-            "{stack:?}: {refusal} leaves the slots as they were"
-        );
+        let after: Vec<usize> = (0..2).map(|slot| self.engine.filled(stack, SlotId(slot))).collect();
+        assert_eq!(before, after, "{stack:?}: {refusal} leaves the slots as they were");
     }
 
     fn expect_same(&self, expected: &[f32], found: &[f32], law: &str) {
         assert_eq!(expected.len(), found.len(), "{law}");
-        let largest = expected
-            .iter()
-            .zip(found)
-            .map(|(a, b)| (a - b).abs())
-            .fold(0.0, f32::max);
-        assert!(
-            found.iter().all(|value| value.is_finite()),
-            "{law}: found a value that is not finite"
-        );
-        assert!(
-            largest <= self.tolerance,
-            "{law}: off by {largest}, tolerated is {}",
-            self.tolerance
-        );
+        let largest = expected.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(found.iter().all(|value| value.is_finite()), "{law}: found a value that is not finite");
+        assert!(largest <= self.tolerance, "{law}: off by {largest}, tolerated is {}", self.tolerance);
     }
 }
 
 fn row(slot: usize, position: usize) -> Row {
     let narrow = |value: usize| u32::try_from(value).expect("the suite uses small numbers");
-    Row {
-        slot: SlotId(narrow(slot)),
-        position: Position(narrow(position)),
-    }
+    Row { slot: SlotId(narrow(slot)), position: Position(narrow(position)) }
 }
 
 fn made_up_token(text: u32, position: usize, vocabulary: usize) -> TokenId {
@@ -433,11 +279,7 @@ mod tests {
 
     #[test]
     fn scripted_engines_conform_exactly() {
-        for make in [
-            ScriptedEngine::edge,
-            ScriptedEngine::cloud,
-            ScriptedEngine::whole,
-        ] {
+        for make in [ScriptedEngine::edge, ScriptedEngine::cloud, ScriptedEngine::whole] {
             super::check(&mut make(Script::default(), Sizes::default()), 0.0);
         }
     }

@@ -7,9 +7,7 @@ use crate::{Head, Stack};
 #[non_exhaustive]
 pub enum EngineError {
     /// The loaded file does not hold these layers.
-    #[error(
-        "this engine has no {0:?} stack; it was loaded from a file that does not hold those layers"
-    )]
+    #[error("this engine has no {0:?} stack; it was loaded from a file that does not hold those layers")]
     NoStack(Stack),
     /// The loaded file does not hold this head.
     #[error("this engine has no {0:?} head; it was loaded from a file that does not hold it")]
@@ -23,9 +21,7 @@ pub enum EngineError {
         slots: usize,
     },
     /// Rows must continue where the slot ends.
-    #[error(
-        "slot {slot} holds {filled} positions, so the next row must be at {filled}, not {given}"
-    )]
+    #[error("slot {slot} holds {filled} positions, so the next row must be at {filled}, not {given}")]
     Gap {
         /// The slot.
         slot: SlotId,

@@ -93,24 +93,13 @@ pub trait Engine {
     /// # Errors
     /// A [`EngineError`] that names the caller's fault (wrong position, no such stack, full slot, non-finite input) leaves every slot as
     /// it was. [`EngineError::Device`] leaves the slots of these rows undefined: truncate them to 0.
-    fn run(
-        &mut self,
-        stack: Stack,
-        rows: &[Row],
-        input: Input<'_>,
-        hidden: &mut Vec<f32>,
-    ) -> Result<(), EngineError>;
+    fn run(&mut self, stack: Stack, rows: &[Row], input: Input<'_>, hidden: &mut Vec<f32>) -> Result<(), EngineError>;
 
     /// Scores hidden states (`n * width` floats) with `head` and leaves `n * vocabulary` logits in `logits` (cleared first).
     ///
     /// # Errors
     /// As [`Engine::run`]; no slot is touched.
-    fn score(
-        &mut self,
-        head: Head,
-        hidden: &[f32],
-        logits: &mut Vec<f32>,
-    ) -> Result<(), EngineError>;
+    fn score(&mut self, head: Head, hidden: &[f32], logits: &mut Vec<f32>) -> Result<(), EngineError>;
 
     /// Positions that `stack` holds in `slot`.
     fn filled(&self, stack: Stack, slot: SlotId) -> usize;

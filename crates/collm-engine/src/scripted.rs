@@ -38,13 +38,7 @@ pub struct Script {
 
 impl Default for Script {
     fn default() -> Self {
-        Self {
-            seed: 1,
-            vocabulary: 64,
-            exit1_agrees: 0.5,
-            exit2_agrees: 0.8,
-            turn_ends: 0.02,
-        }
+        Self { seed: 1, vocabulary: 64, exit1_agrees: 0.5, exit2_agrees: 0.8, turn_ends: 0.02 }
     }
 }
 
@@ -67,9 +61,7 @@ impl Script {
     }
 
     fn hash(&self, prefix: &[TokenId]) -> u64 {
-        prefix
-            .iter()
-            .fold(self.start(), |hash, token| advance(hash, *token))
+        prefix.iter().fold(self.start(), |hash, token| advance(hash, *token))
     }
 
     fn start(&self) -> u64 {
@@ -101,11 +93,7 @@ impl Script {
             return (truth, 0.3 + 0.69 * certainty.sqrt());
         }
         let other = self.ordinary_token(mix(draw.rotate_left(11)));
-        let other = if other == truth {
-            TokenId((other.0 + 1) % self.vocabulary as u32)
-        } else {
-            other
-        };
+        let other = if other == truth { TokenId((other.0 + 1) % self.vocabulary as u32) } else { other };
         (other, 0.3 + 0.69 * certainty * certainty)
     }
 
@@ -168,23 +156,14 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self {
-            slots: 4,
-            context: 256,
-            batch_rows_max: 64,
-        }
+        Self { slots: 4, context: 256, batch_rows_max: 64 }
     }
 }
 
 impl ScriptedEngine {
     /// What an edge part holds: lower layers and a tail, both exits.
     pub fn edge(script: Script, sizes: Sizes) -> Self {
-        Self::new(
-            script,
-            sizes,
-            &[Stack::Lower, Stack::Tail],
-            &[Head::Exit1, Head::Exit2],
-        )
+        Self::new(script, sizes, &[Stack::Lower, Stack::Tail], &[Head::Exit1, Head::Exit2])
     }
 
     /// What a cloud part holds: upper layers and the final head.
@@ -194,19 +173,11 @@ impl ScriptedEngine {
 
     /// What a whole model holds.
     pub fn whole(script: Script, sizes: Sizes) -> Self {
-        Self::new(
-            script,
-            sizes,
-            &[Stack::Lower, Stack::Upper],
-            &[Head::Exit1, Head::Final],
-        )
+        Self::new(script, sizes, &[Stack::Lower, Stack::Upper], &[Head::Exit1, Head::Final])
     }
 
     fn new(script: Script, sizes: Sizes, stacks: &[Stack], heads: &[Head]) -> Self {
-        assert!(
-            (2..=16384).contains(&script.vocabulary),
-            "a script's vocabulary is 2 to 16384 tokens"
-        );
+        assert!((2..=16384).contains(&script.vocabulary), "a script's vocabulary is 2 to 16384 tokens");
         let shape = Shape {
             width: WIDTH,
             vocabulary: script.vocabulary,
@@ -217,13 +188,7 @@ impl ScriptedEngine {
             heads: heads.to_vec(),
         };
         let memory = (0..sizes.slots).map(|_| Default::default()).collect();
-        Self {
-            script,
-            shape,
-            memory,
-            counts: Counts::default(),
-            failing_calls: Vec::new(),
-        }
+        Self { script, shape, memory, counts: Counts::default(), failing_calls: Vec::new() }
     }
 
     /// Makes the call with this number (the first is 0, see [`Counts::calls`]) fail with [`EngineError::Device`].
@@ -243,9 +208,7 @@ impl ScriptedEngine {
         let call = self.counts.calls;
         self.counts.calls += 1;
         if self.failing_calls.contains(&call) {
-            return Err(EngineError::Device(format!(
-                "injected fault at call {call}"
-            )));
+            return Err(EngineError::Device(format!("injected fault at call {call}")));
         }
         Ok(())
     }
@@ -261,15 +224,8 @@ impl ScriptedEngine {
     fn run_row(&mut self, stack: Stack, row: Row, input: (u64, TokenId)) -> u64 {
         let (claimed, token) = input;
         let held = &mut self.memory[row.slot.0 as usize][stack as usize];
-        let continued = advance(
-            held.last().copied().unwrap_or_else(|| self.script.start()),
-            token,
-        );
-        let hash = if continued == claimed {
-            claimed
-        } else {
-            spoiled(claimed ^ continued)
-        };
+        let continued = advance(held.last().copied().unwrap_or_else(|| self.script.start()), token);
+        let hash = if continued == claimed { claimed } else { spoiled(claimed ^ continued) };
         self.counts.discontinuities += u64::from(continued != claimed);
         held.push(hash);
         *match stack {
@@ -291,11 +247,7 @@ impl ScriptedEngine {
             Input::Hidden(hidden) => {
                 let state = decode(&hidden[index * WIDTH..][..WIDTH]);
                 // Only the lower stack's output is an input; any other is as wrong as a state of another prefix.
-                let hash = if state.stack == Stack::Lower as u64 {
-                    state.hash
-                } else {
-                    spoiled(state.hash)
-                };
+                let hash = if state.stack == Stack::Lower as u64 { state.hash } else { spoiled(state.hash) };
                 (hash, state.token)
             }
         }
@@ -307,16 +259,8 @@ impl Engine for ScriptedEngine {
         &self.shape
     }
 
-    fn run(
-        &mut self,
-        stack: Stack,
-        rows: &[Row],
-        input: Input<'_>,
-        hidden: &mut Vec<f32>,
-    ) -> Result<(), EngineError> {
-        let spans = self
-            .shape
-            .parse_run(stack, rows, input, |slot| self.filled(stack, slot))?;
+    fn run(&mut self, stack: Stack, rows: &[Row], input: Input<'_>, hidden: &mut Vec<f32>) -> Result<(), EngineError> {
+        let spans = self.shape.parse_run(stack, rows, input, |slot| self.filled(stack, slot))?;
         if let Err(fault) = self.begin_call() {
             self.spoil(stack, &spans);
             return Err(fault);
@@ -325,24 +269,12 @@ impl Engine for ScriptedEngine {
         for (index, row) in rows.iter().enumerate() {
             let given = self.row_input(*row, index, input);
             let hash = self.run_row(stack, *row, given);
-            encode(
-                &State {
-                    stack: stack as u64,
-                    token: given.1,
-                    hash,
-                },
-                hidden,
-            );
+            encode(&State { stack: stack as u64, token: given.1, hash }, hidden);
         }
         Ok(())
     }
 
-    fn score(
-        &mut self,
-        head: Head,
-        hidden: &[f32],
-        logits: &mut Vec<f32>,
-    ) -> Result<(), EngineError> {
+    fn score(&mut self, head: Head, hidden: &[f32], logits: &mut Vec<f32>) -> Result<(), EngineError> {
         let rows = self.shape.parse_score(head, hidden)?;
         self.begin_call()?;
         self.counts.scored_rows += rows as u64;
@@ -354,20 +286,14 @@ impl Engine for ScriptedEngine {
                 Head::Exit2 => state.stack == Stack::Tail as u64,
                 Head::Final => state.stack == Stack::Upper as u64,
             };
-            let hash = if fits {
-                state.hash
-            } else {
-                spoiled(state.hash)
-            };
+            let hash = if fits { state.hash } else { spoiled(state.hash) };
             self.script.push_logits(head, hash, logits);
         }
         Ok(())
     }
 
     fn filled(&self, stack: Stack, slot: SlotId) -> usize {
-        self.memory
-            .get(slot.0 as usize)
-            .map_or(0, |stacks| stacks[stack as usize].len())
+        self.memory.get(slot.0 as usize).map_or(0, |stacks| stacks[stack as usize].len())
     }
 
     fn truncate(&mut self, slot: SlotId, length: usize) {
@@ -404,10 +330,7 @@ fn push_digits(value: u64, count: usize, hidden: &mut Vec<f32>) {
 }
 
 fn read_digits(digits: &[f32]) -> u64 {
-    digits
-        .iter()
-        .rev()
-        .fold(0, |value, digit| (value << 7) | (*digit as u64 & LARGEST))
+    digits.iter().rev().fold(0, |value, digit| (value << 7) | (*digit as u64 & LARGEST))
 }
 
 /// The hash after one more token.
@@ -448,9 +371,7 @@ fn unit(hash: u64) -> f32 {
 
 /// The low logits, and their exponentials so that no row pays for them.
 const LEVELS: [f32; 8] = [0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875];
-const LEVEL_WEIGHTS: [f32; 8] = [
-    1.0, 1.133_148, 1.284_025, 1.454_991, 1.648_721, 1.868_246, 2.117, 2.398_875,
-];
+const LEVEL_WEIGHTS: [f32; 8] = [1.0, 1.133_148, 1.284_025, 1.454_991, 1.648_721, 1.868_246, 2.117, 2.398_875];
 
 #[cfg(test)]
 mod tests {
@@ -462,18 +383,11 @@ mod tests {
     }
 
     fn rows(slot: u32, start: u32, count: usize) -> Vec<Row> {
-        (0..count)
-            .map(|row| Row {
-                slot: SlotId(slot),
-                position: Position(start + row as u32),
-            })
-            .collect()
+        (0..count).map(|row| Row { slot: SlotId(slot), position: Position(start + row as u32) }).collect()
     }
 
     fn argmax(logits: &[f32]) -> u32 {
-        (0..logits.len())
-            .max_by(|a, b| logits[*a].total_cmp(&logits[*b]))
-            .expect("not empty") as u32
+        (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).expect("not empty") as u32
     }
 
     #[test]
@@ -485,34 +399,14 @@ mod tests {
         );
         let prompt = tokens(&[3, 1, 4, 1, 5]);
         let (mut lower, mut out, mut logits) = (vec![], vec![], vec![]);
-        edge.run(
-            Stack::Lower,
-            &rows(0, 0, 5),
-            Input::Tokens(&prompt),
-            &mut lower,
-        )
-        .unwrap();
-        edge.run(Stack::Tail, &rows(0, 0, 5), Input::Hidden(&lower), &mut out)
-            .unwrap();
-        edge.score(Head::Exit2, &out[4 * WIDTH..], &mut logits)
-            .unwrap();
+        edge.run(Stack::Lower, &rows(0, 0, 5), Input::Tokens(&prompt), &mut lower).unwrap();
+        edge.run(Stack::Tail, &rows(0, 0, 5), Input::Hidden(&lower), &mut out).unwrap();
+        edge.score(Head::Exit2, &out[4 * WIDTH..], &mut logits).unwrap();
         assert_eq!(logits, script.logits(Head::Exit2, &prompt));
-        cloud
-            .run(
-                Stack::Upper,
-                &rows(2, 0, 5),
-                Input::Hidden(&lower),
-                &mut out,
-            )
-            .unwrap();
-        cloud
-            .score(Head::Final, &out[4 * WIDTH..], &mut logits)
-            .unwrap();
+        cloud.run(Stack::Upper, &rows(2, 0, 5), Input::Hidden(&lower), &mut out).unwrap();
+        cloud.score(Head::Final, &out[4 * WIDTH..], &mut logits).unwrap();
         assert_eq!(argmax(&logits), script.truth(&prompt).0);
-        assert_eq!(
-            edge.counts().discontinuities + cloud.counts().discontinuities,
-            0
-        );
+        assert_eq!(edge.counts().discontinuities + cloud.counts().discontinuities, 0);
     }
 
     #[test]
@@ -521,40 +415,17 @@ mod tests {
         let mut edge = ScriptedEngine::edge(script.clone(), Sizes::default());
         let mut cloud = ScriptedEngine::cloud(script, Sizes::default());
         let (mut lower, mut right, mut wrong) = (vec![], vec![], vec![]);
-        edge.run(
-            Stack::Lower,
-            &rows(0, 0, 2),
-            Input::Tokens(&tokens(&[7, 8])),
-            &mut lower,
-        )
-        .unwrap();
-        cloud
-            .run(
-                Stack::Upper,
-                &rows(0, 0, 2),
-                Input::Hidden(&lower),
-                &mut right,
-            )
-            .unwrap();
+        edge.run(Stack::Lower, &rows(0, 0, 2), Input::Tokens(&tokens(&[7, 8])), &mut lower).unwrap();
+        cloud.run(Stack::Upper, &rows(0, 0, 2), Input::Hidden(&lower), &mut right).unwrap();
         lower.rotate_left(WIDTH);
-        cloud
-            .run(
-                Stack::Upper,
-                &rows(1, 0, 2),
-                Input::Hidden(&lower),
-                &mut wrong,
-            )
-            .unwrap();
+        cloud.run(Stack::Upper, &rows(1, 0, 2), Input::Hidden(&lower), &mut wrong).unwrap();
         assert_ne!(right[WIDTH..], wrong[WIDTH..]);
         assert_eq!(cloud.counts().discontinuities, 2);
     }
 
     #[test]
     fn exits_agree_as_often_as_scripted_and_are_surer_when_right() {
-        let script = Script {
-            exit2_agrees: 0.7,
-            ..Script::default()
-        };
+        let script = Script { exit2_agrees: 0.7, ..Script::default() };
         let (mut right, mut sure_right, mut sure_wrong) = (0, 0.0, 0.0);
         for id in 0..4000 {
             let prefix = tokens(&[id % 64, id / 64]);
@@ -588,13 +459,8 @@ mod tests {
         let mut edge = ScriptedEngine::edge(Script::default(), Sizes::default()).failing_at(1);
         let mut hidden = vec![];
         let mut run = |edge: &mut ScriptedEngine, start: u32| {
-            edge.run(
-                Stack::Lower,
-                &rows(0, start, 1),
-                Input::Tokens(&tokens(&[9])),
-                &mut hidden,
-            )
-            .map(|()| hidden.clone())
+            edge.run(Stack::Lower, &rows(0, start, 1), Input::Tokens(&tokens(&[9])), &mut hidden)
+                .map(|()| hidden.clone())
         };
         let first = run(&mut edge, 0).unwrap();
         assert!(matches!(run(&mut edge, 1), Err(EngineError::Device(_))));
@@ -607,14 +473,7 @@ mod tests {
     #[test]
     fn states_survive_half_precision_and_eight_bits() {
         let mut hidden = vec![];
-        encode(
-            &State {
-                stack: 2,
-                token: TokenId(16383),
-                hash: advance(77, TokenId(3)),
-            },
-            &mut hidden,
-        );
+        encode(&State { stack: 2, token: TokenId(16383), hash: advance(77, TokenId(3)) }, &mut hidden);
         assert_eq!(hidden.len(), WIDTH);
         let scale = hidden.iter().copied().fold(0.0, f32::max) / 127.0;
         for value in hidden {

@@ -156,11 +156,6 @@ impl<'a> Builder<'a> {
         step!(self, ggml_concat, a.raw(), b.raw(), 1)
     }
 
-    /// `rows` rows of zeros after those of `x`.
-    pub(crate) fn pad_rows(&self, x: Tensor, rows: usize) -> Tensor {
-        step!(self, ggml_pad, x.raw(), 0, rows as i32, 0, 0)
-    }
-
     /// Writes the rows of `values` to the rows of `memory` that `indexes` names.
     pub(crate) fn set_rows(&self, memory: Tensor, values: Tensor, indexes: Tensor) {
         self.demand(step!(self, ggml_set_rows, memory.raw(), values.raw(), indexes.raw()));

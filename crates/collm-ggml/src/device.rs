@@ -152,10 +152,15 @@ impl Device {
         }
     }
 
-    /// Whether the device can run this node of a graph.
-    pub(crate) fn supports(&self, node: Tensor) -> bool {
-        // SAFETY: the device lives as long as the program and the node's context lives.
-        unsafe { sys::ggml_backend_dev_supports_op(self.handle.0.as_ptr(), node.raw()) }
+    /// The first operation of a graph that the device cannot run, by name. It would abort on it.
+    pub(crate) fn unsupported(&self, graph: *mut sys::ggml_cgraph) -> Option<String> {
+        // SAFETY: the graph's context lives; indexes are below the count; operation names are static strings.
+        unsafe {
+            (0..sys::ggml_graph_n_nodes(graph)).map(|index| sys::ggml_graph_node(graph, index)).find_map(|node| {
+                let supported = sys::ggml_backend_dev_supports_op(self.handle.0.as_ptr(), node);
+                (!supported).then(|| text(sys::ggml_op_desc(node)))
+            })
+        }
     }
 
     /// Runs a placed graph to its end.

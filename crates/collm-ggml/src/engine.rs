@@ -21,6 +21,23 @@ use crate::{LoadError, Threads};
 /// Rows computed in one graph; larger calls are divided.
 const GRAPH_ROWS_MAX: usize = 512;
 
+/// Rows of one slot from which on ggml's attention works on tiles, with another order of additions.
+const TILED_ROWS_MIN: usize = 64;
+
+/// Which kernels compute where two would give slightly different results.
+///
+/// Multiplying with quantised weights gives a row the same bits in every batch, whatever the layout (measured for AMX,
+/// `CPU_REPACK` and plain ones). Attention does not: 64 rows of one slot and more are computed on tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kernels {
+    /// What llama.cpp uses, bit for bit. A row has the same result in every call that brings fewer than 64 rows of its slot;
+    /// longer runs, prompts that is, agree among themselves.
+    #[default]
+    Fastest,
+    /// A row has the same result in every call. Long prompts are slower.
+    Invariant,
+}
+
 /// Sizes and places of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadOptions {
@@ -32,6 +49,8 @@ pub struct LoadOptions {
     pub context: usize,
     /// Rows that one call may carry.
     pub batch_rows_max: usize,
+    /// Whether speed or equality goes first.
+    pub kernels: Kernels,
     /// Who computes, on the processor.
     pub threads: Threads,
     /// A name from [`crate::devices`], or the processor.
@@ -45,6 +64,7 @@ impl Default for LoadOptions {
             slots: 1,
             context: 2048,
             batch_rows_max: 512,
+            kernels: Kernels::default(),
             threads: Threads::unbound(1),
             device: None,
         }
@@ -60,6 +80,7 @@ pub struct GgmlEngine {
     heads: Vec<(Head, HeadRunner)>,
     graphs: Graphs,
     memory: KvArena,
+    span_rows_max: usize,
     file: Arc<ModelFile>,
     // The last two: everything above lies in their memory or computes with them, and fields drop in this order.
     _weights: Weights,
@@ -92,6 +113,11 @@ impl GgmlEngine {
             layers: [stacks[0].len(), stacks[1].len(), stacks[2].len()],
         };
         let memory = KvArena::new(&device, sizes)?;
+        let layer_shape = LayerShape { hyperparameters: h.clone(), rope_factors };
+        for stack in plan.stacks() {
+            let layers = &stacks[stack as usize];
+            Graphs::check(&device, StackView { stack, shape: &layer_shape, layers, memory: &memory })?;
+        }
         let (width, vocabulary) = (h.width as usize, h.vocabulary as usize);
         let runner = |(head, weights)| (head, HeadRunner::new(&device, weights, width, vocabulary));
         Ok(Self {
@@ -104,11 +130,15 @@ impl GgmlEngine {
                 stacks: plan.stacks(),
                 heads: heads.iter().map(|(head, _)| *head).collect(),
             },
-            layer_shape: LayerShape { hyperparameters: h.clone(), rope_factors },
+            layer_shape,
             stacks,
             heads: heads.into_iter().map(runner).collect(),
             graphs: Graphs::new(&device),
             memory,
+            span_rows_max: match options.kernels {
+                Kernels::Fastest => GRAPH_ROWS_MAX,
+                Kernels::Invariant => TILED_ROWS_MIN - 1,
+            },
             file: Arc::clone(file),
             _weights: weights,
             device,
@@ -171,7 +201,7 @@ impl Engine for GgmlEngine {
             }
             Input::Hidden(states) => states,
         };
-        for piece in pieces(&spans, GRAPH_ROWS_MAX) {
+        for piece in pieces(&spans, self.span_rows_max) {
             let rows = piece_rows(&piece);
             let states = &states[rows.start * self.shape.width..rows.end * self.shape.width];
             self.run_graph(stack, &piece, states, hidden)?;
@@ -294,8 +324,9 @@ fn embedding_bytes<'a>(table: &TensorView<'a>, token: TokenId) -> &'a [u8] {
     &table.data[token.0 as usize * row..][..row]
 }
 
-/// Divides spans into calls of at most `rows_max` rows, in order.
-fn pieces(spans: &[Span], rows_max: usize) -> Vec<Vec<Span>> {
+/// Divides spans into graphs of at most [`GRAPH_ROWS_MAX`] rows, in order, and into spans of at most `span_rows_max` rows.
+/// Spans of one slot in one graph see those before them, since a layer's keys are all written before any are read.
+fn pieces(spans: &[Span], span_rows_max: usize) -> Vec<Vec<Span>> {
     let mut pieces: Vec<Vec<Span>> = Vec::new();
     let mut room = 0;
     for span in spans {
@@ -303,9 +334,9 @@ fn pieces(spans: &[Span], rows_max: usize) -> Vec<Vec<Span>> {
         while rest.rows > 0 {
             if room == 0 {
                 pieces.push(Vec::new());
-                room = rows_max;
+                room = GRAPH_ROWS_MAX;
             }
-            let rows = rest.rows.min(room);
+            let rows = rest.rows.min(room).min(span_rows_max);
             pieces.last_mut().expect("just pushed").push(Span { rows, ..rest });
             room -= rows;
             rest.rows -= rows;

@@ -27,13 +27,13 @@ pub enum LoadError {
         /// Its type.
         ty: TensorType,
     },
+    /// The device has no kernel for a step.
+    #[error("the device cannot compute {0}; use the processor")]
+    Operation(String),
     /// Out of memory.
     #[error("no memory for {0} bytes; use fewer slots, a shorter context or a smaller model")]
     Memory(usize),
     /// Impossible options.
     #[error("impossible options: {0}")]
     Options(String),
-    /// The vocabulary cannot be used.
-    #[error("the vocabulary of {0} cannot be loaded; the log says why")]
-    Vocabulary(String),
 }

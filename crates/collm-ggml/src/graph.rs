@@ -7,6 +7,7 @@
 use collm_engine::Stack;
 use llama_cpp_sys_2 as sys;
 
+use crate::LoadError;
 use crate::attention::{Attention, SpanAim, SpanRows};
 use crate::build::Builder;
 use crate::device::Device;
@@ -113,6 +114,17 @@ struct Kept {
 impl Graphs {
     pub(crate) fn new(device: &Device) -> Self {
         Self { kept: Vec::new(), passing: Allocator::new(device.own_layout().raw()) }
+    }
+
+    /// Whether the device can run a stack's graphs, of one row and of several.
+    pub(crate) fn check(device: &Device, view: StackView<'_>) -> Result<(), LoadError> {
+        for count in [1, 2] {
+            let graph = StackGraph::build(view, &[SpanRows { first: 0, count }], view.memory.context());
+            if let Some(operation) = device.unsupported(graph.graph) {
+                return Err(LoadError::Operation(operation));
+            }
+        }
+        Ok(())
     }
 
     /// Runs a stack over rows, and appends its output to `hidden`.

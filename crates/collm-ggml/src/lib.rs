@@ -21,9 +21,12 @@ mod log;
 pub mod oracle;
 mod quantize;
 mod threads;
+mod vocabulary;
 mod weights;
 
 pub use device::{DeviceInfo, DeviceKind, devices};
-pub use engine::{GgmlEngine, LoadOptions};
+pub use engine::{GgmlEngine, Kernels, LoadOptions};
 pub use error::LoadError;
+pub use quantize::{GgmlRequantize, QuantizeError};
 pub use threads::Threads;
+pub use vocabulary::{Markup, Vocabulary, VocabularyError};
