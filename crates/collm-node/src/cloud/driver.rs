@@ -116,7 +116,6 @@ impl Driver {
             Arrival::Computed(outcome) => {
                 metrics::record_outcome(&outcome);
                 self.core.handle_compute(now, outcome);
-                metrics::record_occupancy(self.core.occupancy());
             }
             Arrival::Frame(id, frame) if self.peers.contains_key(&id) => self.core.handle_frame(now, id, frame),
             Arrival::Refused(id, refusal) if self.peers.contains_key(&id) => self.core.refuse(now, id, refusal),
@@ -133,6 +132,7 @@ impl Driver {
             self.core.handle_link_down(self.clock.now(), peer);
             self.perform_outputs();
         }
+        metrics::record_occupancy(self.core.occupancy());
     }
 
     fn perform_outputs(&mut self) {

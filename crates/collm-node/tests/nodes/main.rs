@@ -2,6 +2,7 @@
 
 mod answers;
 mod faults;
+mod numbers;
 mod protocol;
 mod restarts;
 mod world;
