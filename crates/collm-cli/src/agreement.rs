@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::Context as _;
 use collm_core::sampling::{Sampling, choose};
 use collm_engine::{Engine as _, Head, Input, Position, Row, SlotId, Stack, TokenId};
-use collm_ggml::{GgmlEngine, LoadOptions, Threads};
+use collm_ggml::{GgmlEngine, Kernels, LoadOptions, Threads};
 use collm_http::{ChatMessage, Markup, TextModel as _};
 
 use crate::{models, text_model::GgufTextModel, ui::progress::ProgressMode};
@@ -24,8 +24,13 @@ impl Judge {
     /// Loads the whole model at `path`, for texts of up to `context` tokens.
     pub(crate) fn load(path: &Path, context: usize, progress: ProgressMode) -> anyhow::Result<Self> {
         let step = progress.step("loading the whole model to compare with");
-        let options =
-            LoadOptions { context, batch_rows_max: BATCH_ROWS, threads: Threads::unbound(1), ..LoadOptions::default() };
+        let options = LoadOptions {
+            context,
+            batch_rows_max: BATCH_ROWS,
+            kernels: Kernels::Invariant,
+            threads: Threads::unbound(1),
+            ..LoadOptions::default()
+        };
         let file = Arc::new(models::open(path)?);
         let judge = Self { engine: GgmlEngine::load(&file, &options)?, text: GgufTextModel::load(&file)? };
         step.done("took");

@@ -10,7 +10,7 @@ use collm_core::{
     limits::Limits,
     states::Encoding,
 };
-use collm_ggml::{GgmlEngine, LoadError, LoadOptions, Threads};
+use collm_ggml::{GgmlEngine, Kernels, LoadError, LoadOptions, Threads};
 use collm_model::{Holding, ModelFile, PartIdentity, split::SplitOptions};
 
 use crate::{
@@ -35,8 +35,9 @@ const WAITING_MAX: u32 = 64;
 /// Who computes and for how long a context.
 #[derive(Debug, Clone)]
 pub(crate) struct EngineSettings {
-    pub(crate) threads: Threads,
-    pub(crate) context: u32,
+    threads: Threads,
+    context: u32,
+    kernels: Kernels,
 }
 
 impl EngineSettings {
@@ -55,7 +56,7 @@ impl EngineSettings {
         }
         let bound = args.cores.as_ref().map(|cores| cores.0.iter().map(|&core| core as usize).collect());
         let threads = Threads { count, cores: bound.unwrap_or_default() };
-        Ok(Self { threads, context: context(args.context, file)? })
+        Ok(Self { threads, context: context(args.context, file)?, kernels: args.kernels })
     }
 
     fn load_options(&self, slots: u32, batch_rows: u32) -> LoadOptions {
@@ -63,6 +64,7 @@ impl EngineSettings {
             slots: slots as usize,
             context: self.context as usize,
             batch_rows_max: batch_rows as usize,
+            kernels: self.kernels,
             threads: self.threads.clone(),
             ..LoadOptions::default()
         }

@@ -1,6 +1,7 @@
 //! What every command that computes lets people set.
 
 use clap::Args;
+use collm_ggml::Kernels;
 
 use super::values::{self, Cores};
 
@@ -18,4 +19,9 @@ pub(crate) struct EngineArgs {
     /// Positions that a session may use, prompt and answer together [default: the model's, at most 2048]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_048_576))]
     pub(crate) context: Option<u32>,
+
+    /// invariant: a position has the same result however it is batched, so that a replay repeats the same answer to the
+    /// letter; fastest: long prompts are faster and near-ties may fall otherwise
+    #[arg(long, value_name = "WHICH", default_value = "invariant", value_parser = values::kernels)]
+    pub(crate) kernels: Kernels,
 }

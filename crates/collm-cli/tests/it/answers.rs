@@ -4,12 +4,17 @@ use std::{io::Write as _, process::Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{MODEL, Parts, Server, collm, question, ask, run_ok};
+use crate::harness::{MODEL, Parts, Server, ask, collm, question, run_ok};
 
 const PROMPT: &str = "Name three colours of the rainbow.";
 
 fn answer(arguments: &[&str]) -> Value {
-    let common = ["--json", "--max-tokens", "24", "--threads", "1", "--context", "512", "--quiet"];
+    answer_of(24, arguments)
+}
+
+fn answer_of(tokens: u32, arguments: &[&str]) -> Value {
+    let tokens = tokens.to_string();
+    let common = ["--json", "--max-tokens", &tokens, "--threads", "1", "--context", "512", "--quiet"];
     let output = run_ok(&[["run", PROMPT].as_slice(), arguments, &common].concat());
     serde_json::from_str(&output).expect("a report is JSON")
 }
@@ -104,11 +109,12 @@ fn a_seed_names_a_text_and_stop_strings_end_it() {
 #[test]
 fn prompts_come_from_stdin_and_text_goes_to_stdout_alone() {
     let mut command = collm(&["run", "-", "--model", MODEL, "--max-tokens", "8", "--threads", "1", "--quiet"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     child.stdin.take().expect("a pipe").write_all(PROMPT.as_bytes()).expect("it reads");
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success());
-    let expected = answer(&["--model", MODEL, "--max-tokens", "8"]);
+    let expected = answer_of(8, &["--model", MODEL]);
     let text = String::from_utf8(output.stdout).expect("text");
     assert_eq!(text, format!("{}\n", expected["text"].as_str().expect("text")));
     let legend = String::from_utf8(output.stderr).expect("text");

@@ -19,7 +19,12 @@ pub(crate) const CONTEXT: usize = 512;
 /// The program, without what the environment of the test would change about it.
 pub(crate) fn collm(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_collm"));
-    command.args(arguments).stdin(Stdio::null()).env_remove("COLLM_LOG").env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .env_remove("COLLM_LOG")
+        .env_remove("NO_COLOR")
+        .env_remove("CLICOLOR_FORCE");
     command
 }
 

@@ -25,7 +25,7 @@ fn wrong_usage_is_told_apart_from_failure() {
         (&["run"], "<PROMPT>"),
         (&["run", "hi", "--mode", "edge"], "the modes are whole, cloud, naive, standalone, collaborative"),
         (&["run", "hi", "--mode", "naive"], "add --cloud URL"),
-        (&["run", "hi", "--threshold", "-1"], "write a confidence"),
+        (&["run", "hi", "--threshold=-1"], "write a confidence"),
         (&["run", "hi", "--top-p", "0"], "top_p is 0; it must be above 0"),
         (&["run", "hi", "--system", "be brief", "--raw"], "cannot be used with"),
         (&["cloud"], "--part"),

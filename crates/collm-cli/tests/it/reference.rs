@@ -1,0 +1,119 @@
+//! What the policy must give: both parts computed here, without network, cache, batches or threads.
+
+use std::sync::Arc;
+
+use collm_core::sampling::{Choice, Sampling, choose};
+use collm_engine::{Engine as _, Head, Input, Position, Row, SlotId, Stack, TokenId};
+use collm_ggml::{GgmlEngine, Kernels, LoadOptions, Threads, Vocabulary};
+use collm_model::{
+    ModelFile,
+    template::{ChatTemplate, Message},
+};
+use half::f16;
+use serde_json::Value;
+
+use crate::harness::{CONTEXT, Parts};
+
+/// The two parts, loaded side by side.
+pub(crate) struct Reference {
+    edge: GgmlEngine,
+    cloud: GgmlEngine,
+    vocabulary: Vocabulary,
+    template: ChatTemplate,
+}
+
+/// What each side would say after one position.
+#[derive(Debug, Clone, Copy)]
+struct Verdicts {
+    exit2: Choice,
+    cloud: Choice,
+}
+
+impl Reference {
+    pub(crate) fn load(parts: &Parts) -> Self {
+        let open = |name| Arc::new(ModelFile::open(&parts.path(name)).expect("a part"));
+        let edge = open("edge.gguf");
+        Self {
+            vocabulary: Vocabulary::load(&edge).expect("a vocabulary"),
+            template: ChatTemplate::of_model(edge.gguf()).expect("a readable template").expect("a template"),
+            edge: load(&edge),
+            cloud: load(&open("cloud.gguf")),
+        }
+    }
+
+    /// Checks each token of a greedy answer to a message against the policy at `threshold`. Returns how many were degraded.
+    #[track_caller]
+    pub(crate) fn check(&mut self, message: &str, answer: &Value, threshold: f32) -> usize {
+        let prompt = self.template.render(&[Message::new("user", message)]).expect("a prompt");
+        let prompt = self.vocabulary.tokenize_prompt(&prompt, collm_ggml::Markup::Tokens).expect("tokens");
+        let tokens = answer["tokens"].as_array().expect("tokens");
+        let ids: Vec<TokenId> =
+            tokens.iter().map(|token| TokenId(token["id"].as_u64().expect("an id") as u32)).collect();
+        let verdicts = self.verdicts(&prompt, &ids);
+        let mut degraded = 0;
+        for (index, (token, verdicts)) in tokens.iter().zip(verdicts).enumerate() {
+            degraded += usize::from(token["degraded"] == true);
+            check_token(token, ids[index], verdicts, threshold)
+                .unwrap_or_else(|why| panic!("token {index} of {answer}: {why}"));
+        }
+        degraded
+    }
+
+    /// What both sides would say where each token of the answer stands.
+    fn verdicts(&mut self, prompt: &[TokenId], answer: &[TokenId]) -> Vec<Verdicts> {
+        let tokens = [prompt, &answer[..answer.len() - 1]].concat();
+        let rows: Vec<Row> =
+            (0..tokens.len()).map(|index| Row { slot: SlotId(0), position: Position(index as u32) }).collect();
+        let states = run(&mut self.edge, Stack::Lower, &rows, Input::Tokens(&tokens));
+        let tail = run(&mut self.edge, Stack::Tail, &rows, Input::Hidden(&states));
+        let uploaded: Vec<f32> = states.iter().map(|value| f16::from_f32(*value).to_f32()).collect();
+        let upper = run(&mut self.cloud, Stack::Upper, &rows, Input::Hidden(&uploaded));
+        self.edge.truncate(SlotId(0), 0);
+        self.cloud.truncate(SlotId(0), 0);
+        let first = prompt.len() - 1;
+        let exit2 = score(&mut self.edge, Head::Exit2, &tail, first);
+        let cloud = score(&mut self.cloud, Head::Final, &upper, first);
+        exit2.into_iter().zip(cloud).map(|(exit2, cloud)| Verdicts { exit2, cloud }).collect()
+    }
+}
+
+fn check_token(token: &Value, id: TokenId, verdicts: Verdicts, threshold: f32) -> Result<(), String> {
+    let sure = verdicts.exit2.confidence >= threshold;
+    let expected = match (token["source"].as_str(), token["degraded"].as_bool()) {
+        (Some("exit2"), Some(false)) if sure => verdicts.exit2,
+        (Some("exit2"), Some(true)) if !sure => verdicts.exit2,
+        (Some("cloud"), Some(false)) if !sure => verdicts.cloud,
+        _ => return Err(format!("its source does not fit {verdicts:?}")),
+    };
+    let confidence = token["confidence"].as_f64().unwrap_or(f64::NAN) as f32;
+    if id != expected.token || (confidence - expected.confidence).abs() > 1e-4 {
+        return Err(format!("{token} is not {expected:?}"));
+    }
+    Ok(())
+}
+
+fn load(file: &Arc<ModelFile>) -> GgmlEngine {
+    let options = LoadOptions {
+        context: CONTEXT,
+        batch_rows_max: CONTEXT,
+        kernels: Kernels::Invariant,
+        threads: Threads::unbound(1),
+        ..LoadOptions::default()
+    };
+    GgmlEngine::load(file, &options).expect("an engine")
+}
+
+fn run(engine: &mut GgmlEngine, stack: Stack, rows: &[Row], input: Input<'_>) -> Vec<f32> {
+    let mut hidden = Vec::new();
+    engine.run(stack, rows, input, &mut hidden).expect("the rows fit");
+    hidden
+}
+
+/// Greedy choices after all rows from `first` on.
+fn score(engine: &mut GgmlEngine, head: Head, hidden: &[f32], first: usize) -> Vec<Choice> {
+    let (width, vocabulary) = (engine.shape().width, engine.shape().vocabulary);
+    let mut logits = Vec::new();
+    engine.score(head, &hidden[first * width..], &mut logits).expect("the states are finite");
+    let rows = logits.chunks_exact_mut(vocabulary).zip(first..);
+    rows.map(|(row, at)| choose(row, &Sampling::GREEDY, Position(at as u32), &[]).expect("finite logits")).collect()
+}
