@@ -46,7 +46,7 @@ pub(crate) struct Attention {
 #[derive(Debug)]
 struct Span {
     rows: SpanRows,
-    /// For global layers and for local ones; none for a single row.
+    /// For global layers and for local ones; made when the first such layer comes, and not for a single row.
     masks: [Option<Tensor>; 2],
 }
 
@@ -59,14 +59,10 @@ struct View {
 }
 
 impl Attention {
-    /// `positions_max` is the largest number of positions that a slot will have filled after any call; `local` says whether
-    /// any layer is.
-    pub(crate) fn new(build: &Builder<'_>, spans: &[SpanRows], positions_max: usize, window: Option<usize>) -> Self {
-        let mask = |rows: usize| build.input_2d(sys::GGML_TYPE_F16, positions_max, rows);
-        let spans = spans.iter().map(|span| Span {
-            rows: *span,
-            masks: [span.count > 1, span.count > 1 && window.is_some()].map(|needed| needed.then(|| mask(span.count))),
-        });
+    /// `positions_max` is the largest number of positions that a slot will have filled after any call, `window` the number that
+    /// a row sees in local layers.
+    pub(crate) fn new(spans: &[SpanRows], positions_max: usize, window: Option<usize>) -> Self {
+        let spans = spans.iter().map(|span| Span { rows: *span, masks: [None; 2] });
         Self { spans: spans.collect(), window, context: positions_max, views: Vec::new() }
     }
 
@@ -82,18 +78,28 @@ impl Attention {
         let mut all: Option<Tensor> = None;
         for index in 0..self.spans.len() {
             let kv = self.look(build, shape, memory, index, local);
-            let Span { rows, masks } = &self.spans[index];
+            let mask = self.mask(build, index, local);
+            let rows = self.spans[index].rows;
             let [dim, heads, ..] = qkv.queries.dims().map(|length| length as usize);
             let [_, head, row, _] = qkv.queries.strides();
             let queries = build.view_3d(qkv.queries, [dim, heads, rows.count], [head, row], rows.first * row);
-            let scale = shape.hyperparameters.attention_scale;
-            let attended = match masks[usize::from(local)] {
+            let scale = shape.attention_scale();
+            let attended = match mask {
                 None => self.attend_row(build, queries, kv, scale),
                 mask => build.flat_heads(build.attend(build.exchange_rows_and_heads(queries), kv, mask, scale)),
             };
             all = Some(all.map_or(attended, |before| build.stack_rows(before, attended)));
         }
         all.expect("a graph has rows")
+    }
+
+    fn mask(&mut self, build: &Builder<'_>, span: usize, local: bool) -> Option<Tensor> {
+        let Span { rows, masks } = &mut self.spans[span];
+        if rows.count == 1 {
+            return None;
+        }
+        let make = || build.input_2d(sys::GGML_TYPE_F16, self.context, rows.count);
+        Some(*masks[usize::from(local)].get_or_insert_with(make))
     }
 
     /// Attention of a single row, by the arithmetic that several rows get.

@@ -60,6 +60,10 @@ impl<'a> Builder<'a> {
         step!(self, ggml_add, a.raw(), b.raw())
     }
 
+    pub(crate) fn scale(&self, x: Tensor, factor: f32) -> Tensor {
+        step!(self, ggml_scale, x.raw(), factor)
+    }
+
     pub(crate) fn affine(&self, affine: Affine, x: Tensor) -> Tensor {
         let product = step!(self, ggml_mul_mat, affine.weight.raw(), x.raw());
         affine.bias.map_or(product, |bias| self.add(product, bias))

@@ -65,7 +65,7 @@ impl StackGraph {
         let positions = build.input_1d(sys::GGML_TYPE_I32, rows);
         let memory_rows = build.input_1d(sys::GGML_TYPE_I64, rows);
         let window = h.sliding_window.as_ref().map(|window| window.size as usize);
-        let mut attention = Attention::new(&build, spans, positions_max, window);
+        let mut attention = Attention::new(spans, positions_max, window);
         let mut hidden = hidden_in;
         for (layer, memory) in view.layers.iter().zip(view.memory.layers(view.stack)) {
             let qkv = view.shape.queries_keys_values(&build, layer, hidden, positions);

@@ -117,11 +117,23 @@ impl LayerShape {
             queries = build.rms_norm(queries, query_norm, h.rms_eps);
             keys = build.rms_norm(keys, key_norm, h.rms_eps);
         }
+        let queries = self.rotate(build, layer, queries, positions);
         Qkv {
-            queries: self.rotate(build, layer, queries, positions),
+            queries: if self.scales_queries() { build.scale(queries, h.attention_scale) } else { queries },
             keys: build.flat_heads(self.rotate(build, layer, keys, positions)),
             values,
         }
+    }
+
+    /// Factor on the products of queries and keys that is left to attention.
+    pub(crate) fn attention_scale(&self) -> f32 {
+        if self.scales_queries() { 1.0 } else { self.hyperparameters.attention_scale }
+    }
+
+    /// Whether the queries themselves are scaled, before they are rounded to f16: the same in mathematics, not in bits, and
+    /// quantised weights make much of a bit. As the reference does it.
+    fn scales_queries(&self) -> bool {
+        self.hyperparameters.architecture == Architecture::Gemma3
     }
 
     /// The rest of a layer. `attended` is `[query_width, rows]`.

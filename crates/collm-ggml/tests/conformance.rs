@@ -1,0 +1,110 @@
+//! The laws of every engine, on real weights and on small random ones of every family.
+
+mod common;
+
+use std::sync::Arc;
+
+use collm_engine::conformance;
+use collm_ggml::{GgmlEngine, GgmlRequantize, Kernels, LoadOptions};
+use collm_model::gguf::TensorType;
+use collm_model::split::{SplitOptions, plan};
+use collm_model::{ModelFile, synthetic::SyntheticModel};
+use common::{Whole, largest_difference, open, options, prompt, real, rows, synthetic, synthetic_models};
+
+fn conforms(file: &Arc<ModelFile>, tolerance: f32) {
+    let options = LoadOptions { context: 96, ..options() };
+    conformance::check(&mut GgmlEngine::load(file, &options).unwrap(), tolerance);
+}
+
+/// Matrix kernels of full precision add up in another order for one row than for several, and key-value memory in f16 makes
+/// more of it.
+fn tolerance(model: &SyntheticModel) -> f32 {
+    if model.weights == TensorType::F32 { 1e-2 } else { 0.0 }
+}
+
+#[test]
+fn real_quantised_weights_conform_to_the_last_bit() {
+    conforms(&real("smollm2-135m"), 0.0);
+}
+
+#[test]
+fn every_family_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    for model in synthetic_models() {
+        conforms(&synthetic(folder.path(), &model), tolerance(&model));
+    }
+}
+
+/// Splits at `at` and returns the paths' files, edge first.
+fn split(file: &ModelFile, at: u32, folder: &std::path::Path) -> [Arc<ModelFile>; 2] {
+    let tail = vec![file.hyperparameters().layers - 1];
+    let options = SplitOptions { upload_at: at, tail, exit1: true, requantize: None, heads: None };
+    let [edge, cloud] = ["edge", "cloud"].map(|role| folder.join(format!("{at}.{role}.gguf")));
+    plan(file, &options, &mut |_| ()).unwrap().write(&edge, &cloud, Some(&GgmlRequantize), &mut |_| ()).unwrap();
+    [open(&edge), open(&cloud)]
+}
+
+#[test]
+fn divided_at_any_layer_is_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    for model in synthetic_models() {
+        let file = synthetic(folder.path(), &model);
+        let mut first = Whole::of_whole(&file, 1);
+        let prompt = prompt(first.shape(), 20);
+        let expected = first.greedy(&prompt, 12);
+        for at in 2..model.layers {
+            assert_eq!(Whole::of_whole(&file, at).greedy(&prompt, 12), expected, "{} at {at}", model.architecture);
+        }
+    }
+}
+
+#[test]
+fn parts_together_are_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    for model in synthetic_models() {
+        let file = synthetic(folder.path(), &model);
+        let mut whole = Whole::of_whole(&file, 3);
+        let prompt = prompt(whole.shape(), 20);
+        let [edge, cloud] = split(&file, 3, folder.path());
+        let mut parts = Whole::of_parts(&edge, &cloud);
+        assert_eq!(parts.greedy(&prompt, 12), whole.greedy(&prompt, 12), "{}", model.architecture);
+        conforms(&edge, tolerance(&model));
+    }
+}
+
+#[test]
+fn parts_of_a_real_model_together_are_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = real("smollm2-135m");
+    let [edge, cloud] = split(&file, 10, folder.path());
+    let mut whole = Whole::of_whole(&file, 20);
+    let prompt = prompt(whole.shape(), 80);
+    assert_eq!(Whole::of_parts(&edge, &cloud).greedy(&prompt, 16), whole.greedy(&prompt, 16));
+}
+
+/// Calls of 64 rows and more, and positions from 512 on, take other kernels, which the invariant choice avoids.
+#[test]
+fn invariant_kernels_make_long_calls_equal_to_single_rows() {
+    use collm_engine::{Engine, Input, SlotId, Stack};
+    let folder = tempfile::tempdir().unwrap();
+    for kv_heads in [2, 4] {
+        let model = SyntheticModel {
+            weights: TensorType::Q8_0,
+            kv_heads,
+            seed: u64::from(kv_heads),
+            ..SyntheticModel::new(collm_model::Architecture::Llama)
+        };
+        let file = synthetic(folder.path(), &model);
+        let options = LoadOptions { context: 640, batch_rows_max: 640, kernels: Kernels::Invariant, ..options() };
+        let mut engine = GgmlEngine::load(&file, &options).unwrap();
+        let tokens = prompt(engine.shape(), 560);
+        let (mut together, mut row, mut apart) = (Vec::new(), Vec::new(), Vec::new());
+        engine.run(Stack::Lower, &rows(0, 560), Input::Tokens(&tokens), &mut together).unwrap();
+        engine.truncate(SlotId(0), 0);
+        for (index, token) in tokens.iter().enumerate() {
+            engine.run(Stack::Lower, &rows(index, 1), Input::Tokens(&[*token]), &mut row).unwrap();
+            apart.extend_from_slice(&row);
+        }
+        assert_eq!(largest_difference(&together, &apart), 0.0, "{kv_heads} key-value heads");
+    }
+}
