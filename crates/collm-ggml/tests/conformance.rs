@@ -1,4 +1,5 @@
 //! The laws of every engine, on real weights and on small random ones of every family.
+#![allow(clippy::unwrap_used)] // Helpers of tests fail by panicking, as the tests themselves do.
 
 mod common;
 

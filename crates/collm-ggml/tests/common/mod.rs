@@ -12,30 +12,30 @@ use collm_model::synthetic::SyntheticModel;
 use collm_model::{Architecture, ModelFile, ModelReference};
 
 /// Small sizes, one thread: tests run beside one another.
-pub fn options() -> LoadOptions {
+pub(crate) fn options() -> LoadOptions {
     LoadOptions { slots: 2, context: 256, batch_rows_max: 128, ..LoadOptions::default() }
 }
 
 /// A real model, fetched once and cached.
-pub fn real(name: &str) -> Arc<ModelFile> {
+pub(crate) fn real(name: &str) -> Arc<ModelFile> {
     let reference = ModelReference::parse(name).unwrap();
     let path = Fetcher::from_environment().unwrap().fetch(&reference, &mut |_| ()).unwrap();
     open(&path)
 }
 
 /// A small random model in `folder`.
-pub fn synthetic(folder: &Path, model: &SyntheticModel) -> Arc<ModelFile> {
+pub(crate) fn synthetic(folder: &Path, model: &SyntheticModel) -> Arc<ModelFile> {
     let path = folder.join(format!("{}-{}-{}.gguf", model.architecture, model.weights, model.seed));
     model.write(&path).unwrap();
     open(&path)
 }
 
-pub fn open(path: &Path) -> Arc<ModelFile> {
+pub(crate) fn open(path: &Path) -> Arc<ModelFile> {
     Arc::new(ModelFile::open(path).unwrap())
 }
 
 /// Every family, in full precision and quantised, with all optional tensors.
-pub fn synthetic_models() -> Vec<SyntheticModel> {
+pub(crate) fn synthetic_models() -> Vec<SyntheticModel> {
     let with = |architecture, weights| SyntheticModel {
         weights,
         biases: true,
@@ -46,39 +46,39 @@ pub fn synthetic_models() -> Vec<SyntheticModel> {
 }
 
 /// Positions `start..start + count` of slot 0.
-pub fn rows(start: usize, count: usize) -> Vec<Row> {
+pub(crate) fn rows(start: usize, count: usize) -> Vec<Row> {
     (start..start + count).map(|position| Row { slot: SlotId(0), position: Position(position as u32) }).collect()
 }
 
 /// A prompt without meaning.
-pub fn prompt(shape: &Shape, length: usize) -> Vec<TokenId> {
+pub(crate) fn prompt(shape: &Shape, length: usize) -> Vec<TokenId> {
     (0..length).map(|index| TokenId((index * 7919 + 5) as u32 % shape.vocabulary as u32)).collect()
 }
 
 /// A whole model in one or two engines: what reads tokens, and what ends with the final head.
-pub struct Whole {
+pub(crate) struct Whole {
     lower: GgmlEngine,
     upper: Option<GgmlEngine>,
     length: usize,
 }
 
 impl Whole {
-    pub fn of_whole(file: &Arc<ModelFile>, upload_at: u32) -> Self {
+    pub(crate) fn of_whole(file: &Arc<ModelFile>, upload_at: u32) -> Self {
         let options = LoadOptions { upload_at: Some(upload_at), ..options() };
         Self { lower: GgmlEngine::load(file, &options).unwrap(), upper: None, length: 0 }
     }
 
-    pub fn of_parts(edge: &Arc<ModelFile>, cloud: &Arc<ModelFile>) -> Self {
+    pub(crate) fn of_parts(edge: &Arc<ModelFile>, cloud: &Arc<ModelFile>) -> Self {
         let load = |file| GgmlEngine::load(file, &options()).unwrap();
         Self { lower: load(edge), upper: Some(load(cloud)), length: 0 }
     }
 
-    pub fn shape(&self) -> &Shape {
+    pub(crate) fn shape(&self) -> &Shape {
         self.lower.shape()
     }
 
     /// Appends tokens and returns the logits after the last.
-    pub fn decode(&mut self, tokens: &[TokenId]) -> Vec<f32> {
+    pub(crate) fn decode(&mut self, tokens: &[TokenId]) -> Vec<f32> {
         let rows = rows(self.length, tokens.len());
         self.length += tokens.len();
         let (mut middle, mut hidden, mut logits) = (Vec::new(), Vec::new(), Vec::new());
@@ -91,7 +91,7 @@ impl Whole {
     }
 
     /// The logits of `count` greedy steps after a prompt.
-    pub fn greedy(&mut self, prompt: &[TokenId], count: usize) -> Vec<Vec<f32>> {
+    pub(crate) fn greedy(&mut self, prompt: &[TokenId], count: usize) -> Vec<Vec<f32>> {
         let mut steps = vec![self.decode(prompt)];
         while steps.len() < count {
             let token = argmax(&steps[steps.len() - 1]);
@@ -101,12 +101,12 @@ impl Whole {
     }
 }
 
-pub fn argmax(logits: &[f32]) -> TokenId {
+pub(crate) fn argmax(logits: &[f32]) -> TokenId {
     let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]).then(b.cmp(a)));
     TokenId(best.unwrap() as u32)
 }
 
-pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
