@@ -1,5 +1,7 @@
 //! What to do with what an exit saw. Closed enums with pure functions, so that product, calibration and replay share them.
 
+use std::time::Duration;
+
 use crate::sampling::Choice;
 
 /// How an answer is made (system.md, section 2).
@@ -16,11 +18,14 @@ pub enum Mode {
     Standalone,
     /// The edge where it is sure, the cloud where it is not.
     Collaborative,
+    /// The whole model's tokens, all of them: the edge guesses ahead, the cloud checks every guess.
+    Exact,
 }
 
 impl Mode {
     /// Every mode, in the order of the comparison table.
-    pub const ALL: [Self; 5] = [Self::Whole, Self::Cloud, Self::Naive, Self::Standalone, Self::Collaborative];
+    pub const ALL: [Self; 6] =
+        [Self::Whole, Self::Cloud, Self::Naive, Self::Standalone, Self::Collaborative, Self::Exact];
 
     /// The word people type.
     pub fn name(self) -> &'static str {
@@ -30,12 +35,13 @@ impl Mode {
             Self::Naive => "naive",
             Self::Standalone => "standalone",
             Self::Collaborative => "collaborative",
+            Self::Exact => "exact",
         }
     }
 
     /// Whether answers in this mode need the cloud to be what they promise.
     pub fn uses_cloud(self) -> bool {
-        matches!(self, Self::Cloud | Self::Naive | Self::Collaborative)
+        matches!(self, Self::Cloud | Self::Naive | Self::Collaborative | Self::Exact)
     }
 }
 
@@ -92,7 +98,7 @@ impl Policy {
     pub fn of(mode: Mode, threshold: Threshold, has_exit1: bool) -> Self {
         match mode {
             Mode::Whole => Self { exit1: None, exit2: Threshold::ALWAYS },
-            Mode::Naive => Self { exit1: None, exit2: Threshold::NEVER },
+            Mode::Naive | Mode::Exact => Self { exit1: None, exit2: Threshold::NEVER },
             // In cloud mode the edge only computes when the cloud is lost: then it goes on alone.
             Mode::Cloud | Mode::Standalone => Self { exit1: has_exit1.then_some(threshold), exit2: Threshold::ALWAYS },
             Mode::Collaborative => Self { exit1: has_exit1.then_some(threshold), exit2: threshold },
@@ -111,4 +117,48 @@ impl Policy {
     pub fn at_exit2(self, guess: Choice) -> Decision {
         if self.exit2.admits(guess) { Decision::Emit } else { Decision::Ask }
     }
+}
+
+/// Whether to go on computing while the cloud is asked. Decides about time alone, never about text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunAhead {
+    /// Stand still at every ask (the paper).
+    Never,
+    /// Always go on, up to this many open asks. For tests and ablations.
+    Always(u32),
+    /// Go on while it is expected to save time, up to this many open asks.
+    WhilePaying(u32),
+}
+
+impl RunAhead {
+    /// What the product uses.
+    pub const DEFAULT: Self = Self::WhilePaying(32);
+
+    /// Whether to compute the next position, given how likely each open guess is right.
+    ///
+    /// If all guesses hold, the work done before the answer comes is time saved; if one does not, the job under way when its answer
+    /// comes delays the correction by what is left of it.
+    pub fn pays(self, right: &[f32], ahead: Ahead) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Always(asks_max) => right.len() < asks_max as usize,
+            Self::WhilePaying(asks_max) => {
+                let survives: f64 = right.iter().map(|&p| f64::from(p)).product();
+                let saved = ahead.answer_in.min(ahead.step).as_secs_f64();
+                let delay = ahead.job.saturating_sub(ahead.answer_in).as_secs_f64();
+                right.len() < asks_max as usize && survives * saved > (1.0 - survives) * delay
+            }
+        }
+    }
+}
+
+/// What running ahead may gain or cost, from what was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ahead {
+    /// Until the oldest open ask is answered.
+    pub answer_in: Duration,
+    /// To compute one position at the edge, all stages.
+    pub step: Duration,
+    /// The part of it that cannot be interrupted once begun.
+    pub job: Duration,
 }

@@ -97,6 +97,13 @@ impl Cloud {
             if let Some(peer) = context.peer {
                 self.outputs.push_back(Output::Transmit(peer, ToEdge::Answer(answer)));
             }
+            if question.guess.is_some_and(|guess| guess != choice.token) {
+                context.roll_back(position);
+                if let Some(peer) = context.peer.and_then(|peer| self.peers.get_mut(&peer)) {
+                    peer.open.epoch = context.epoch;
+                }
+                return;
+            }
             context.feed_back(choice.token, context_max, now);
         }
     }

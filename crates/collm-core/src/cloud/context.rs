@@ -49,6 +49,8 @@ pub(super) enum Work {
 #[derive(Debug, Clone)]
 pub(super) struct Question {
     pub(super) position: Position,
+    /// What the edge goes on with meanwhile.
+    pub(super) guess: Option<TokenId>,
     pub(super) recent: Vec<TokenId>,
     pub(super) since: Time,
 }
@@ -101,9 +103,16 @@ impl Context {
         self.work.truncate(length);
     }
 
+    /// The edge's guess at the token after `position` is wrong: what it uploaded after it is void. The edge draws the same conclusion
+    /// from the answer, so both are in the next epoch without another frame.
+    pub(super) fn roll_back(&mut self, position: Position) {
+        self.epoch.0 += 1;
+        self.truncate(position.0 + 1);
+    }
+
     /// Adds a question. The keys and values from its position on are computed anew if they were computed already.
     pub(super) fn ask(&mut self, ask: Ask, now: Time) {
-        let question = Question { position: ask.position, recent: ask.recent, since: now };
+        let question = Question { position: ask.position, guess: ask.guess, recent: ask.recent, since: now };
         self.computed = self.computed.min(ask.position.0);
         let mut asks = match std::mem::replace(&mut self.work, Work::none()) {
             Work::Asks(asks) => asks,
@@ -121,7 +130,7 @@ impl Context {
     /// Starts generating after `position`.
     pub(super) fn generate(&mut self, position: Position, left: u32, stop: Vec<TokenId>, now: Time) {
         self.computed = self.computed.min(position.0);
-        let next = Question { position, recent: self.recent(), since: now };
+        let next = Question { position, guess: None, recent: self.recent(), since: now };
         self.work = Work::Generate { next, left, stop };
     }
 

@@ -68,13 +68,21 @@ const QUESTIONS_MAX: usize = 64;
 pub struct Cloud {
     config: CloudConfig,
     contexts: BTreeMap<SessionId, Context>,
-    /// How each stream introduced itself, with the epoch it is in now.
-    peers: BTreeMap<PeerId, Open>,
+    peers: BTreeMap<PeerId, Peer>,
     free_slots: Vec<SlotId>,
     running: Option<Running>,
     contexts_made: u64,
     draining: bool,
     outputs: VecDeque<Output>,
+}
+
+/// A stream and its session.
+#[derive(Debug)]
+struct Peer {
+    /// How it introduced itself, with the epoch it is in now.
+    open: Open,
+    /// It was told what is missing. Until that comes, its questions are not answered: it will ask them again.
+    replaying: bool,
 }
 
 impl Cloud {
@@ -175,7 +183,7 @@ impl Cloud {
         if self.contexts.get(&open.session).is_some_and(|context| !context.continues(&open)) {
             self.forget(open.session);
         }
-        self.peers.insert(peer, open);
+        self.peers.insert(peer, Peer { open, replaying: false });
         let context = self.context(now, peer)?;
         context.peer = Some(peer);
         let held = context.held.rows();
@@ -185,7 +193,7 @@ impl Cloud {
 
     /// Ends the stream that a session had before, if it is still there.
     fn supersede(&mut self, now: Time, session: SessionId) {
-        let old = self.peers.iter().find(|(_, open)| open.session == session).map(|(&peer, _)| peer);
+        let old = self.peers.iter().find(|(_, peer)| peer.open.session == session).map(|(&peer, _)| peer);
         if let Some(old) = old {
             let message = "the session was opened by another connection".into();
             self.detach(now, old);
@@ -194,7 +202,7 @@ impl Cloud {
     }
 
     fn session_frame(&mut self, now: Time, peer: PeerId, frame: ToCloud) -> Result<(), Refusal> {
-        let Some(open) = self.peers.get_mut(&peer) else {
+        let Some(Peer { open, .. }) = self.peers.get_mut(&peer) else {
             return Err(malformed("the first frame of a stream must open a session"));
         };
         let current = open.epoch;
@@ -208,6 +216,7 @@ impl Cloud {
             }
             ToCloud::Truncate { epoch, length } if epoch > current => {
                 open.epoch = epoch;
+                self.peer(peer).replaying = false;
                 let context = self.context(now, peer)?;
                 context.epoch = epoch;
                 context.truncate(length);
@@ -247,7 +256,7 @@ impl Cloud {
             }
             ToCloud::Generate { position, tokens_max, stop, .. } => {
                 let left = tokens_max.min(self.config.context);
-                self.admit_bytes(self.peers[&peer].session, left as usize * size_of::<TokenId>())?;
+                self.admit_bytes(self.peers[&peer].open.session, left as usize * size_of::<TokenId>())?;
                 self.question(now, peer, position, |context| {
                     let possible = context.feed == Feed::Tokens && position.0 + 1 == context.held.rows() && left > 0;
                     context.generate(position, left, stop, now);
@@ -283,6 +292,7 @@ impl Cloud {
             return Err(Refusal { code: RefusalCode::ContextLength, message });
         }
         self.admit_bytes(session, bytes)?;
+        self.peer(peer).replaying = false;
         if push(&mut self.context(now, peer)?.held) {
             Ok(())
         } else {
@@ -300,21 +310,28 @@ impl Cloud {
     ) -> Result<(), Refusal> {
         let context = self.context(now, peer)?;
         let held = context.held.rows();
+        let epoch = context.epoch;
         if position.0 >= held {
-            let missing = ToEdge::Missing { epoch: context.epoch, held };
-            self.outputs.push_back(Output::Transmit(peer, missing));
+            if !std::mem::replace(&mut self.peer(peer).replaying, true) {
+                self.outputs.push_back(Output::Transmit(peer, ToEdge::Missing { epoch, held }));
+            }
             return Ok(());
         }
+        let context = self.context(now, peer)?;
         if put(context) { Ok(()) } else { Err(malformed("a question that this session cannot ask")) }
+    }
+
+    fn peer(&mut self, peer: PeerId) -> &mut Peer {
+        self.peers.get_mut(&peer).expect("callers have looked it up")
     }
 
     /// The context of an open stream, made anew if it had to give way.
     fn context(&mut self, now: Time, peer: PeerId) -> Result<&mut Context, Refusal> {
-        let session = self.peers[&peer].session;
+        let session = self.peers[&peer].open.session;
         if !self.contexts.contains_key(&session) {
             self.admit_context()?;
             self.contexts_made += 1;
-            let context = Context::new(&self.peers[&peer], self.contexts_made, peer, now);
+            let context = Context::new(&self.peers[&peer].open, self.contexts_made, peer, now);
             self.contexts.insert(session, context);
         }
         let context = self.contexts.get_mut(&session).expect("inserted above");
@@ -331,7 +348,7 @@ impl Cloud {
 
     /// Takes a stream off its context. What it asked is no longer of use to anyone.
     fn detach(&mut self, now: Time, peer: PeerId) {
-        let Some(open) = self.peers.remove(&peer) else {
+        let Some(Peer { open, .. }) = self.peers.remove(&peer) else {
             return;
         };
         if let Some(context) = self.contexts.get_mut(&open.session).filter(|context| context.peer == Some(peer)) {

@@ -5,6 +5,7 @@
 
 mod breaker;
 mod event;
+mod outlook;
 mod output;
 mod request;
 mod session;
@@ -24,6 +25,7 @@ pub use stats::Stats;
 
 use self::{
     breaker::Breaker,
+    outlook::Outlook,
     session::{Session, Surroundings},
 };
 use crate::{
@@ -57,10 +59,21 @@ pub struct EdgeConfig {
     pub upload_rows_max: u32,
     /// How states are uploaded in collaborative mode.
     pub encoding: Encoding,
+    /// What exact mode uploads.
+    pub exact_upload: ExactUpload,
     /// How long the edge stands still for one answer, or for a handshake, before it goes on alone.
     pub ask_deadline: Duration,
     /// When to try a failed cloud again.
     pub breaker: BreakerConfig,
+}
+
+/// What exact mode uploads: the cloud must compute on exactly what the edge computed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExactUpload {
+    /// Token ids, 4 bytes a position, to a cloud that holds the whole model.
+    Tokens,
+    /// Hidden states in f32.
+    States,
 }
 
 /// What the edge runs after the upload layer.
@@ -81,6 +94,7 @@ pub struct Edge {
     waiting: VecDeque<(Time, Request)>,
     free_slots: Vec<SlotId>,
     breaker: Breaker,
+    outlook: Outlook,
     outputs: VecDeque<Output>,
 }
 
@@ -93,6 +107,7 @@ impl Edge {
             // Popped from the end: the lowest slot first.
             free_slots: (0..config.slots).rev().map(SlotId).collect(),
             breaker: Breaker::new(config.breaker),
+            outlook: Outlook::default(),
             outputs: VecDeque::new(),
             config,
         }
@@ -206,8 +221,13 @@ impl Edge {
             };
             let slot = self.free_slots.pop().expect("checked by the loop");
             let id = request.session;
-            let mut around =
-                Surroundings { now, config: &self.config, breaker: &mut self.breaker, out: &mut self.outputs };
+            let mut around = Surroundings {
+                now,
+                config: &self.config,
+                breaker: &mut self.breaker,
+                outlook: &mut self.outlook,
+                out: &mut self.outputs,
+            };
             let session = Session::start(request, slot, submitted, &mut around);
             self.sessions.insert(id, session);
         }
@@ -226,7 +246,13 @@ impl Edge {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        let mut around = Surroundings { now, config: &self.config, breaker: &mut self.breaker, out: &mut self.outputs };
+        let mut around = Surroundings {
+            now,
+            config: &self.config,
+            breaker: &mut self.breaker,
+            outlook: &mut self.outlook,
+            out: &mut self.outputs,
+        };
         handle(session, &mut around);
         if session.is_finished() {
             self.free_slots.push(session.slot());

@@ -30,6 +30,8 @@ pub enum Output {
     Disconnect(StreamId),
     /// Compute, after all earlier jobs of this session. Owed: one [`Edge::handle_compute`].
     Compute(SessionId, Job),
+    /// Forget positions of the slot from this one on, after all earlier jobs of the session that has it. Nothing is owed.
+    Truncate(SlotId, u32),
     /// Empty the slot, after all earlier jobs of the session that had it. Nothing is owed.
     Free(SlotId),
     /// Tell the requester.

@@ -2,7 +2,7 @@
 
 use crate::{
     ids::{SessionId, TokenId},
-    policy::{Mode, Threshold},
+    policy::{Mode, RunAhead, Threshold},
     sampling::{Sampling, SamplingError},
 };
 
@@ -17,6 +17,8 @@ pub struct Request {
     pub mode: Mode,
     /// When a guess is sure enough.
     pub threshold: Threshold,
+    /// Whether to go on while the cloud is asked.
+    pub run_ahead: RunAhead,
     /// How tokens are drawn.
     pub sampling: Sampling,
     /// Tokens to make at most; at least 1.

@@ -36,6 +36,10 @@ pub struct Stats {
     pub positions_uploaded: u32,
     /// Positions uploaded again because the cloud no longer held them.
     pub positions_replayed: u32,
+    /// Guesses that the cloud corrected after the edge had asked.
+    pub rollbacks: u32,
+    /// Tokens that a rollback took back before anyone saw them, the wrong guesses included.
+    pub tokens_discarded: u32,
     /// Streams opened.
     pub connections: u32,
     /// From the request to the first token; `None` if there was none.

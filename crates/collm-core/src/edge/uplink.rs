@@ -126,6 +126,13 @@ impl Uplink {
         possible
     }
 
+    /// Positions from `length` on were a wrong guess; the cloud forgets them too.
+    pub(super) fn truncate(&mut self, length: u32) {
+        self.log.truncate(length);
+        self.sent = self.sent.min(length);
+        self.sent_ever = self.sent_ever.min(length);
+    }
+
     /// Keeps states for upload and replay.
     pub(super) fn keep(&mut self, block: StateBlock) {
         self.log.push(block);

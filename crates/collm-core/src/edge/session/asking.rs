@@ -1,9 +1,9 @@
 //! A session and its cloud: uploads, asks, answers, replay.
 
-use super::{Pending, Phase, Session, Surroundings};
+use super::{Draft, OpenAsk, Phase, Session, Surroundings};
 use crate::{
-    edge::Source,
-    frame::{Answer, Ask, ToCloud},
+    edge::{Source, session::second_source},
+    frame::{Answer, Ask, Feed, ToCloud},
     policy::Mode,
     sampling::Choice,
     states::StateBlock,
@@ -19,50 +19,63 @@ impl Session {
         self.upload_rest(around);
     }
 
-    /// Sends the states that this stream's cloud does not have, if it is to have them by itself and the stream is ready.
+    /// Sends what this stream's cloud does not have, if it is to have it by itself and the stream is ready.
     pub(super) fn upload_rest(&mut self, around: &mut Surroundings<'_>) {
-        if self.request.mode == Mode::Collaborative && self.uplink.can_send() {
-            self.uplink.send_states(self.epoch, &mut self.stats, around.out);
+        if matches!(self.request.mode, Mode::Collaborative | Mode::Exact) && self.uplink.can_send() {
+            self.send_positions(around);
         }
     }
 
+    /// Asks for the next token. The guess, if there is one, is the next token for the time being.
     pub(super) fn ask(&mut self, guess: Option<Choice>, around: &mut Surroundings<'_>) {
         if !self.uplink.is_open() {
             return self.go_alone(guess, around);
         }
-        let pending = Pending { position: self.last_position(), guess, since: around.now, replays: 0 };
-        self.phase = Phase::Asking(pending);
-        self.stats.round_trips_waited += 1;
+        let ask = OpenAsk { position: self.last_position(), guess, since: around.now, replays: 0 };
+        self.asks.push_back(ask);
         if self.uplink.can_send() {
-            self.send_ask(pending, around);
+            self.send_ask(ask, around);
         }
+        if let Some(choice) = guess {
+            self.draft(Draft { choice, source: second_source(around.config), degraded: true });
+        }
+        self.go_on(around);
     }
 
-    pub(super) fn send_ask(&mut self, pending: Pending, around: &mut Surroundings<'_>) {
+    fn send_ask(&mut self, ask: OpenAsk, around: &mut Surroundings<'_>) {
         if self.request.mode == Mode::Naive {
             self.forget_there(around);
-            self.uplink.send_states(self.epoch, &mut self.stats, around.out);
         }
+        self.send_positions(around);
         self.stats.asks += 1;
-        let ask = Ask {
+        let frame = Ask {
             epoch: self.epoch,
-            position: pending.position,
-            guess: pending.guess.map(|guess| guess.token),
-            recent: self.recent(),
+            position: ask.position,
+            guess: ask.guess.map(|guess| guess.token),
+            recent: self.recent_at(ask.position),
         };
-        self.uplink.transmit(ToCloud::Ask(ask), around.out);
+        self.uplink.transmit(ToCloud::Ask(frame), around.out);
+    }
+
+    /// Uploads what this stream's cloud does not have.
+    fn send_positions(&mut self, around: &mut Surroundings<'_>) {
+        match self.feed(around.config) {
+            Feed::States(_) => self.uplink.send_states(self.epoch, &mut self.stats, around.out),
+            Feed::Tokens => self.uplink.send_tokens(self.epoch, &self.tokens, &mut self.stats, around.out),
+        }
     }
 
     /// The naive split has no context manager: the cloud starts from nothing for every token.
-    pub(super) fn forget_there(&mut self, around: &mut Surroundings<'_>) {
+    fn forget_there(&mut self, around: &mut Surroundings<'_>) {
         self.epoch.0 += 1;
         self.uplink.transmit(ToCloud::Truncate { epoch: self.epoch, length: 0 }, around.out);
         self.uplink.rewind(0);
     }
 
+    /// Lets the cloud generate.
     pub(super) fn follow(&mut self, around: &mut Surroundings<'_>) {
         self.phase = Phase::Following(around.now);
-        self.uplink.send_tokens(self.epoch, &self.tokens, &mut self.stats, around.out);
+        self.send_positions(around);
         self.stats.asks += 1;
         self.stats.round_trips_waited += 1;
         let generate = ToCloud::Generate {
@@ -84,8 +97,12 @@ impl Session {
             return;
         }
         self.upload_rest(around);
-        if let Phase::Asking(pending) = self.phase {
-            self.send_ask(pending, around);
+        self.send_asks(around);
+    }
+
+    fn send_asks(&mut self, around: &mut Surroundings<'_>) {
+        for index in 0..self.asks.len() {
+            self.send_ask(self.asks[index], around);
         }
     }
 
@@ -93,47 +110,70 @@ impl Session {
         if answer.epoch < self.epoch {
             return;
         }
-        if answer.position != self.last_position() || matches!(self.phase, Phase::Computing(_)) {
-            return self.break_off("an answer to a question that was not asked", around);
-        }
         if answer.token.0 >= around.config.identity.vocabulary {
             return self.break_off("a token outside the vocabulary", around);
         }
-        self.stats.count_answer(answer);
+        let asked = self.asks.front().is_some_and(|ask| ask.position == answer.position);
+        let followed = matches!(self.phase, Phase::Following(_)) && answer.position == self.last_position();
+        if asked {
+            self.stats.count_answer(answer);
+            self.ask_answered(answer, around);
+        } else if followed {
+            self.stats.count_answer(answer);
+            self.generated(answer, around);
+        } else {
+            self.break_off("an answer to a question that was not asked", around);
+        }
+    }
+
+    fn ask_answered(&mut self, answer: &Answer, around: &mut Surroundings<'_>) {
+        let ask = self.asks.pop_front().expect("checked by the caller");
+        let choice = Choice { token: answer.token, confidence: answer.confidence };
+        around
+            .outlook
+            .answered(around.now - ask.since, ask.guess.map(|guess| (guess.confidence, guess.token == choice.token)));
+        self.stop_waiting(around.now);
+        match ask.guess {
+            Some(guess) if guess.token == choice.token => {
+                self.drafts[0] = Draft { choice, source: Source::Cloud, degraded: false };
+                if self.settle(around) && matches!(self.phase, Phase::Standing(_)) {
+                    self.go_on(around);
+                }
+            }
+            Some(_) => self.roll_back(ask.position, choice, around),
+            None => {
+                self.draft(Draft { choice, source: Source::Cloud, degraded: false });
+                if self.settle(around) {
+                    self.advance(around);
+                }
+            }
+        }
+    }
+
+    /// The cloud made the next token by itself.
+    fn generated(&mut self, answer: &Answer, around: &mut Surroundings<'_>) {
         self.stop_waiting(around.now);
         let choice = Choice { token: answer.token, confidence: answer.confidence };
-        let following = matches!(self.phase, Phase::Following(_));
-        if !self.commit(choice, Source::Cloud, false, around) {
-            return;
-        }
-        if following {
-            self.uplink.grown_there();
-            self.phase = Phase::Following(around.now);
-        } else {
-            self.advance(around);
-        }
+        self.uplink.grown_there();
+        self.draft(Draft { choice, source: Source::Cloud, degraded: false });
+        self.settle(around);
     }
 
     pub(super) fn missing(&mut self, held: u32, around: &mut Surroundings<'_>) {
         if !self.uplink.rewind(held) {
             return self.break_off("it misses positions that it was never sent", around);
         }
-        match self.phase {
-            Phase::Computing(_) => {}
-            Phase::Following(since) => {
-                self.follow(around);
-                // Patience does not begin anew, or a cloud that forgets again and again would be waited for without end.
-                self.phase = Phase::Following(since);
-            }
-            Phase::Asking(pending) if pending.replays >= REPLAYS_PER_ASK_MAX => {
-                self.break_off("it forgets the session as fast as it is replayed", around);
-            }
-            Phase::Asking(pending) => {
-                let pending = Pending { replays: pending.replays + 1, ..pending };
-                self.phase = Phase::Asking(pending);
-                self.upload_rest(around);
-                self.send_ask(pending, around);
-            }
+        for ask in &mut self.asks {
+            ask.replays += 1;
         }
+        if self.asks.iter().any(|ask| ask.replays > REPLAYS_PER_ASK_MAX) {
+            return self.break_off("it forgets the session as fast as it is replayed", around);
+        }
+        if let Phase::Following(since) = self.phase {
+            self.follow(around);
+            // Patience does not begin anew, or a cloud that forgets again and again would be waited for without end.
+            self.phase = Phase::Following(since);
+        }
+        self.send_asks(around);
     }
 }

@@ -22,9 +22,16 @@ impl Session {
         }
         self.say_alone(loss, around);
         self.stop_waiting(around.now);
+        let unguessed = self.asks.iter().any(|ask| ask.guess.is_none());
+        self.asks.clear();
+        // The edge's guesses become tokens, in order, and what followed them with them.
+        if !self.settle(around) {
+            return;
+        }
         match self.phase {
             Phase::Computing(_) => {}
-            Phase::Asking(pending) => self.go_alone(pending.guess, around),
+            Phase::Standing(_) if unguessed => self.run_second(around),
+            Phase::Standing(_) => self.advance(around),
             Phase::Following(_) => {
                 // The cloud may have gone on beyond what arrived here; under a new epoch it will not count.
                 self.epoch.0 += 1;
@@ -33,6 +40,7 @@ impl Session {
         }
     }
 
+    /// Goes on without asking, with the guess if there is one.
     pub(super) fn go_alone(&mut self, guess: Option<Choice>, around: &mut Surroundings<'_>) {
         match guess {
             Some(guess) => self.emit(guess, second_source(around.config), true, around),

@@ -1,17 +1,24 @@
 //! One answer at the edge, from prompt to last token.
 //!
 //! A position goes through `[0, e1)`, then exit 1, the second stage, exit 2, the cloud, as far as its policy sends it. Here are
-//! the state, the inputs and the tokens; `stages` drives the engine, `asking` the cloud, `fallback` what happens without it.
+//! the state and the inputs; `stages` drives the engine, `tokens` drafts and commits, `asking` drives the cloud, `rollback` and
+//! `fallback` are what happens when it disagrees and when it is gone.
+//!
+//! An ask does not stop the session. The guess it carries becomes a *draft*, the input of the next position, and everything that
+//! follows is a draft too until the answer settles it. Whether to stand still or to run ahead is only a question of time: it never
+//! changes what is committed.
 
 mod asking;
 mod fallback;
+mod rollback;
 mod stages;
+mod tokens;
 
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    EdgeConfig, Event, FinishReason, JobOutcome, Loss, Output, Request, SecondStage, Source, Stats, StreamId, Token,
-    breaker::Breaker, uplink::Uplink,
+    EdgeConfig, Event, ExactUpload, FinishReason, JobOutcome, Loss, Output, Request, SecondStage, Source, Stats,
+    StreamId, breaker::Breaker, outlook::Outlook, uplink::Uplink,
 };
 use crate::{
     frame::{Feed, Open, PROTOCOL, ToEdge},
@@ -27,6 +34,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) now: Time,
     pub(super) config: &'a EdgeConfig,
     pub(super) breaker: &'a mut Breaker,
+    pub(super) outlook: &'a mut Outlook,
     pub(super) out: &'a mut VecDeque<Output>,
 }
 
@@ -35,8 +43,14 @@ pub(super) struct Session {
     request: Request,
     policy: Policy,
     slot: SlotId,
-    /// The prompt, then what was committed.
+    /// The prompt, then what was committed, then the drafts.
     tokens: Vec<TokenId>,
+    /// What the last tokens are that depend on open asks, oldest first.
+    drafts: VecDeque<Draft>,
+    /// By rising position.
+    asks: VecDeque<OpenAsk>,
+    /// Outcomes owed for jobs that a rollback made useless.
+    stale_outcomes: u32,
     /// Positions that have run through `[0, e1)`.
     first_filled: u32,
     /// Positions that have run through the second stage.
@@ -58,8 +72,8 @@ pub(super) struct Session {
 enum Phase {
     /// A job of this stage and many rows.
     Computing(Rows),
-    /// One answer of the cloud.
-    Asking(Pending),
+    /// An answer of the cloud, standing still since then.
+    Standing(Time),
     /// The cloud generates by itself (cloud mode); the last news came then.
     Following(Time),
 }
@@ -70,14 +84,22 @@ enum Rows {
     Second(u32),
 }
 
-/// An open ask.
+/// An ask that is not answered.
 #[derive(Debug, Clone, Copy)]
-struct Pending {
+struct OpenAsk {
     position: Position,
-    /// What the edge would say; `None` where it has not run the second stage.
+    /// What the edge would say, and the first draft that depends on this ask; `None` where it has not run the second stage.
     guess: Option<Choice>,
     since: Time,
     replays: u32,
+}
+
+/// A token that may yet change.
+#[derive(Debug, Clone, Copy)]
+struct Draft {
+    choice: Choice,
+    source: Source,
+    degraded: bool,
 }
 
 impl Session {
@@ -87,6 +109,9 @@ impl Session {
             policy: Policy::of(request.mode, request.threshold, around.config.has_exit1),
             slot,
             tokens: request.prompt.clone(),
+            drafts: VecDeque::new(),
+            asks: VecDeque::new(),
+            stale_outcomes: 0,
             first_filled: 0,
             second_filled: 0,
             epoch: Epoch(0),
@@ -121,12 +146,12 @@ impl Session {
 
     /// The moment this session loses patience with the cloud.
     pub(super) fn deadline(&self, patience: Duration) -> Option<Time> {
-        let waiting = match self.phase {
-            Phase::Computing(_) => None,
-            Phase::Asking(pending) => Some(pending.since + patience),
+        let following = match self.phase {
             Phase::Following(since) => Some(since + patience),
+            Phase::Computing(_) | Phase::Standing(_) => None,
         };
-        waiting.into_iter().chain(self.uplink.deadline(patience)).min()
+        let asked = self.asks.front().map(|ask| ask.since + patience);
+        following.into_iter().chain(asked).chain(self.uplink.deadline(patience)).min()
     }
 
     /// Opens a stream if one is wanted and the breaker agrees.
@@ -148,13 +173,12 @@ impl Session {
     }
 
     pub(super) fn handle_compute(&mut self, outcome: Result<JobOutcome, String>, around: &mut Surroundings<'_>) {
-        let Phase::Computing(rows) = self.phase else {
-            return;
-        };
-        match (outcome, rows) {
-            (Ok(outcome), Rows::First(rows)) => self.first_done(rows, outcome, around),
-            (Ok(outcome), Rows::Second(rows)) => self.second_done(rows, &outcome, around),
+        match (outcome, self.phase) {
             (Err(why), _) => self.fail(why, around),
+            (Ok(_), _) if self.stale_outcomes > 0 => self.stale_outcomes -= 1,
+            (Ok(outcome), Phase::Computing(Rows::First(rows))) => self.first_done(rows, outcome, around),
+            (Ok(outcome), Phase::Computing(Rows::Second(rows))) => self.second_done(rows, &outcome, around),
+            (Ok(_), Phase::Standing(_) | Phase::Following(_)) => {}
         }
     }
 
@@ -208,55 +232,12 @@ impl Session {
         around.out.push_back(Output::Free(self.slot));
     }
 
-    /// Books the time stood still until now; the caller leaves the phase or begins it anew.
+    /// Books the time stood still until now. A wait that goes on is counted anew from here.
     fn stop_waiting(&mut self, now: Time) {
-        let waited = match self.phase {
-            Phase::Computing(_) => Duration::ZERO,
-            Phase::Asking(pending) => now - pending.since,
-            Phase::Following(since) => now - since,
-        };
-        self.stats.waited += waited;
-        self.waited += waited;
-    }
-
-    /// Commits a token of the edge and goes on.
-    fn emit(&mut self, choice: Choice, source: Source, unsure: bool, around: &mut Surroundings<'_>) {
-        let degraded = unsure || matches!(self.request.mode, Mode::Cloud | Mode::Naive);
-        if self.commit(choice, source, degraded, around) {
-            self.advance(around);
-        }
-    }
-
-    /// Makes a token final. Returns whether the answer goes on.
-    fn commit(&mut self, choice: Choice, source: Source, degraded: bool, around: &mut Surroundings<'_>) -> bool {
-        let token = Token {
-            position: Position(self.length()),
-            id: choice.token,
-            source,
-            confidence: choice.confidence,
-            degraded,
-            waited: std::mem::take(&mut self.waited),
-        };
-        self.tokens.push(choice.token);
-        self.phase = Phase::Computing(Rows::First(0));
-        self.stats.count_token(&token, self.submitted, around.now);
-        around.out.push_back(Output::Event(self.id(), Event::Token(token)));
-        let reason = self.finish_reason(choice.token, around.config);
-        if let Some(reason) = reason {
-            self.finish(reason, around);
-        }
-        reason.is_none()
-    }
-
-    fn finish_reason(&self, token: TokenId, config: &EdgeConfig) -> Option<FinishReason> {
-        if self.request.stop.contains(&token) {
-            Some(FinishReason::Stop)
-        } else if self.stats.answer_tokens() >= self.request.tokens_max {
-            Some(FinishReason::Length)
-        } else if self.length() >= config.context {
-            Some(FinishReason::Context)
-        } else {
-            None
+        if let Phase::Standing(since) | Phase::Following(since) = &mut self.phase {
+            let waited = now - std::mem::replace(since, now);
+            self.stats.waited += waited;
+            self.waited += waited;
         }
     }
 
@@ -273,17 +254,23 @@ impl Session {
     }
 
     fn tokens_left(&self, config: &EdgeConfig) -> u32 {
-        let wanted = self.request.tokens_max - self.stats.answer_tokens();
-        wanted.min(config.context - self.length())
+        let made = self.length() - self.stats.prompt_tokens;
+        (self.request.tokens_max - made).min(config.context - self.length())
     }
 
     fn scoring(&self) -> Scoring {
-        Scoring { position: self.last_position(), sampling: self.request.sampling, recent: self.recent() }
+        Scoring {
+            position: self.last_position(),
+            sampling: self.request.sampling,
+            recent: self.recent_at(self.last_position()),
+        }
     }
 
-    fn recent(&self) -> Vec<TokenId> {
+    /// Tokens under the repetition penalty for the token after `position`.
+    fn recent_at(&self, position: Position) -> Vec<TokenId> {
         let count = self.request.sampling.recent_needed() as usize;
-        self.tokens[self.tokens.len().saturating_sub(count)..].to_vec()
+        let until = position.index() + 1;
+        self.tokens[until.saturating_sub(count)..until].to_vec()
     }
 
     fn feed(&self, config: &EdgeConfig) -> Feed {
@@ -297,6 +284,7 @@ impl Session {
         match self.request.mode {
             Mode::Collaborative => Some(config.encoding),
             Mode::Naive => Some(Encoding::F32),
+            Mode::Exact => (config.exact_upload == ExactUpload::States).then_some(Encoding::F32),
             Mode::Whole | Mode::Cloud | Mode::Standalone => None,
         }
     }

@@ -35,6 +35,9 @@ impl Session {
     pub(super) fn first_done(&mut self, rows: u32, outcome: JobOutcome, around: &mut Surroundings<'_>) {
         self.stats.edge_compute += outcome.compute;
         self.first_filled += rows;
+        if rows == 1 {
+            around.outlook.first_took(outcome.compute);
+        }
         if self.upload_encoding(around.config).is_some() {
             let Some(block) = outcome.states.filter(|block| block.rows() == rows) else {
                 return self.fail("the engine returned no states to upload".into(), around);
@@ -70,6 +73,9 @@ impl Session {
     pub(super) fn second_done(&mut self, rows: u32, outcome: &JobOutcome, around: &mut Surroundings<'_>) {
         self.stats.edge_compute += outcome.compute;
         self.second_filled += rows;
+        if rows == 1 {
+            around.outlook.second_took(outcome.compute);
+        }
         if self.second_filled < self.length() {
             return self.run_second(around);
         }
