@@ -54,6 +54,12 @@ impl Kept {
         self.states.get(from..(end - self.first) * width)
     }
 
+    /// Those from position `length` on are not wanted any more.
+    fn truncate(&mut self, length: usize, width: usize) {
+        self.first = self.first.min(length);
+        self.states.truncate((length - self.first) * width);
+    }
+
     /// All of them are done with.
     fn clear(&mut self, width: usize) {
         self.first += self.states.len() / width;
@@ -97,6 +103,15 @@ impl<E: Engine> EdgeExecutor<E> {
         self.engine.truncate(slot, 0);
         if let Some(kept) = self.kept.get_mut(slot_index(slot)) {
             *kept = Kept::default();
+        }
+    }
+
+    /// Forgets positions from `length` on.
+    pub fn truncate(&mut self, slot: SlotId, length: u32) {
+        self.engine.truncate(slot, length as usize);
+        let width = self.engine.shape().width;
+        if let Some(kept) = self.kept.get_mut(slot_index(slot)) {
+            kept.truncate(length as usize, width);
         }
     }
 

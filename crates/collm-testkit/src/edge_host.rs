@@ -19,6 +19,7 @@ use crate::plan::EdgePlan;
 #[derive(Debug)]
 pub(crate) enum Work {
     Job(SessionId, Job),
+    Truncate(SlotId, u32),
     Free(SlotId),
 }
 
@@ -62,6 +63,7 @@ impl EdgeHost {
     pub(crate) fn start_next(&mut self) -> Option<(SessionId, Job, Result<JobResult, ExecError>)> {
         while let Some(work) = self.work.pop_front() {
             match work {
+                Work::Truncate(slot, length) => self.executor.truncate(slot, length),
                 Work::Free(slot) => self.free(slot),
                 Work::Job(session, job) => {
                     let owner = *self.owners.entry(job.slot).or_insert(session);

@@ -4,10 +4,10 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use collm_core::{
     cloud::CloudConfig,
-    edge::{BreakerConfig, EdgeConfig, Request, SecondStage},
+    edge::{BreakerConfig, EdgeConfig, ExactUpload, Request, SecondStage},
     frame::Identity,
     ids::{SessionId, TokenId},
-    policy::{Mode, Threshold},
+    policy::{Mode, RunAhead, Threshold},
     sampling::Sampling,
     states::Encoding,
     time::Time,
@@ -175,6 +175,7 @@ impl EdgePlan {
                 job_rows_max: 16,
                 upload_rows_max: 64,
                 encoding: Encoding::F16,
+                exact_upload: ExactUpload::Tokens,
                 ask_deadline: Duration::from_secs(2),
                 breaker: BreakerConfig::default(),
             },
@@ -213,6 +214,7 @@ pub fn request(session: u128, threshold: f32) -> Request {
         prompt: (0..8).map(|index| TokenId(1 + (session as u32 * 7 + index) % 50)).collect(),
         mode: Mode::Collaborative,
         threshold: Threshold::new(threshold).expect("thresholds of tests are numbers from 0 on"),
+        run_ahead: RunAhead::Never,
         sampling: Sampling::GREEDY,
         tokens_max: 16,
         stop: vec![END_OF_TURN],

@@ -3,9 +3,9 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use collm_core::{
-    edge::{BreakerConfig, Request, SecondStage},
+    edge::{BreakerConfig, ExactUpload, Request, SecondStage},
     ids::{SessionId, TokenId},
-    policy::{Mode, Threshold},
+    policy::{Mode, RunAhead, Threshold},
     sampling::Sampling,
     states::Encoding,
     time::Time,
@@ -74,10 +74,10 @@ impl Profile {
 
     fn modes(self) -> &'static [Mode] {
         match self {
-            Self::Calm | Self::Crowded | Self::Flaky => &[Mode::Collaborative],
+            Self::Calm | Self::Crowded | Self::Flaky => &[Mode::Collaborative, Mode::Exact],
             Self::CalmBaselines => &[Mode::Cloud, Mode::Naive, Mode::Standalone],
             Self::HostileBaselines => &[Mode::Cloud, Mode::Naive],
-            Self::Hostile => &[Mode::Collaborative, Mode::Collaborative, Mode::Cloud, Mode::Naive, Mode::Standalone],
+            Self::Hostile => &[Mode::Collaborative, Mode::Exact, Mode::Cloud, Mode::Naive, Mode::Standalone],
         }
     }
 }
@@ -128,6 +128,7 @@ impl Draft {
         config.job_rows_max = random.count(1..=20);
         config.upload_rows_max = random.count(1..=20);
         config.encoding = random.pick(&[Encoding::F16, Encoding::F32]);
+        config.exact_upload = random.pick(&[ExactUpload::Tokens, ExactUpload::States]);
         config.ask_deadline = if calm { Duration::from_secs(600) } else { random.span_ms(30..=1500) };
         config.breaker =
             BreakerConfig { pause_first: random.span_ms(10..=300), pause_max: random.span_ms(300..=2_000) };
@@ -159,6 +160,13 @@ impl Draft {
                 Threshold::DEFAULT,
                 Threshold::new(0.95).expect("a number"),
                 Threshold::NEVER,
+            ]),
+            run_ahead: random.pick(&[
+                RunAhead::Never,
+                RunAhead::Always(1),
+                RunAhead::Always(5),
+                RunAhead::Always(30),
+                RunAhead::DEFAULT,
             ]),
             sampling,
             tokens_max: random.count(1..=30),

@@ -275,6 +275,9 @@ impl World {
             edge::Output::Transmit(stream, frame) => self.transmit(stream, frame),
             edge::Output::Disconnect(stream) => self.edge_leaves(stream),
             edge::Output::Compute(session, job) => self.edges[edge].work.push_back(Work::Job(session, job)),
+            edge::Output::Truncate(slot, length) => {
+                self.edges[edge].work.push_back(Work::Truncate(slot, length));
+            }
             edge::Output::Free(slot) => self.edges[edge].work.push_back(Work::Free(slot)),
             edge::Output::Event(session, event) => {
                 self.note(Entry::Told(session, event.clone()));

@@ -136,18 +136,17 @@ impl Context {
 
     /// Takes the generated token as the next input, and asks for its successor unless the text ends here.
     pub(super) fn feed_back(&mut self, token: TokenId, context_max: u32, now: Time) {
-        let Work::Generate { left, stop, .. } = std::mem::replace(&mut self.work, Work::none()) else {
+        let (Work::Generate { left, stop, .. }, Held::Tokens(tokens)) = (&mut self.work, &mut self.held) else {
             return;
         };
-        let Held::Tokens(tokens) = &mut self.held else {
-            return;
-        };
+        let (left, stop) = (*left, std::mem::take(stop));
         let length = tokens.len() as u32;
         if left <= 1 || stop.contains(&token) || length >= context_max {
-            return;
+            self.work = Work::none();
+        } else {
+            tokens.push(token);
+            self.generate(Position(length), left - 1, stop, now);
         }
-        tokens.push(token);
-        self.generate(Position(length), left - 1, stop, now);
     }
 
     /// Rows to compute before the last open question is answered.
