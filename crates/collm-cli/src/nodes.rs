@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::bail;
 use collm_core::{
     cloud::CloudConfig,
-    edge::{BreakerConfig, EdgeConfig, SecondStage},
+    edge::{BreakerConfig, EdgeConfig, ExactUpload, SecondStage},
     frame::Identity,
     limits::Limits,
     states::Encoding,
@@ -144,6 +144,7 @@ impl EdgeSetup {
             job_rows_max: job_rows,
             upload_rows_max: Limits::DEFAULT.upload_rows_max,
             encoding: Encoding::F16,
+            exact_upload: ExactUpload::States,
             ask_deadline,
             breaker: BreakerConfig::default(),
         };

@@ -42,6 +42,7 @@ const ARRIVALS_MAX: usize = 64;
 /// Work for the engine's thread.
 enum Work {
     Run(SessionId, Job),
+    Truncate(SlotId, u32),
     Free(SlotId),
 }
 
@@ -183,6 +184,7 @@ impl Driver {
                 Output::Transmit(stream, frame) => self.transmit(stream, frame),
                 Output::Disconnect(stream) => self.disconnect(stream),
                 Output::Compute(session, job) => self.engine.submit(Work::Run(session, job)),
+                Output::Truncate(slot, length) => self.engine.submit(Work::Truncate(slot, length)),
                 Output::Free(slot) => self.engine.submit(Work::Free(slot)),
                 Output::Event(session, event) => self.tell(session, event),
             }
@@ -266,6 +268,7 @@ fn performer<E: Engine>(mut executor: EdgeExecutor<E>, results: mpsc::Sender<Arr
             // Fails when the edge has ended; then nobody wants to know.
             let _ = results.blocking_send(Arrival::Computed(session, outcome));
         }
+        Work::Truncate(slot, length) => executor.truncate(slot, length),
         Work::Free(slot) => executor.free(slot),
     }
 }

@@ -12,11 +12,11 @@ use std::{
 
 use collm_core::{
     cloud::CloudConfig,
-    edge::{BreakerConfig, EdgeConfig, Request, SecondStage, Source, Token},
+    edge::{BreakerConfig, EdgeConfig, ExactUpload, Request, SecondStage, Source, Token},
     frame::Identity,
     ids::{SessionId, SlotId, TokenId},
     limits::Limits,
-    policy::{Mode, Threshold},
+    policy::{Mode, RunAhead, Threshold},
     sampling::Sampling,
     states::Encoding,
 };
@@ -87,6 +87,7 @@ pub(crate) fn edge_config() -> EdgeConfig {
         job_rows_max: 16,
         upload_rows_max: 8,
         encoding: Encoding::F16,
+        exact_upload: ExactUpload::States,
         ask_deadline: Duration::from_secs(60),
         breaker: BreakerConfig { pause_first: Duration::from_millis(1), pause_max: Duration::from_millis(4) },
     }
@@ -247,6 +248,7 @@ pub(crate) fn request(number: u32, mode: Mode) -> Request {
         prompt: (0..20).map(|index| TokenId(1 + (number * 7 + index * 3) % 63)).collect(),
         mode,
         threshold: Threshold::new(THRESHOLD).expect("a threshold"),
+        run_ahead: RunAhead::DEFAULT,
         sampling: Sampling::GREEDY,
         tokens_max: 60,
         stop: vec![],
