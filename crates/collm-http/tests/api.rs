@@ -8,7 +8,7 @@ use axum::{
     http::{Request, Response, StatusCode, header::CONTENT_TYPE},
 };
 use collm_core::{
-    edge::{BreakerConfig, EdgeConfig, SecondStage},
+    edge::{BreakerConfig, EdgeConfig, ExactUpload, SecondStage},
     frame::Identity,
     ids::TokenId,
     limits::Limits,
@@ -91,6 +91,7 @@ async fn edge() -> EdgeHandle {
         job_rows_max: 32,
         upload_rows_max: 32,
         encoding: Encoding::F16,
+        exact_upload: ExactUpload::States,
         ask_deadline: Duration::from_secs(60),
         breaker: BreakerConfig::default(),
     };

@@ -3,7 +3,7 @@
 use collm_core::{
     edge::Request,
     ids::{SessionId, TokenId},
-    policy::{Mode, Threshold},
+    policy::{Mode, RunAhead, Threshold},
     sampling::Sampling,
 };
 use collm_node::text::StopStrings;
@@ -19,10 +19,12 @@ pub(crate) struct GenerateRequest {
     pub(super) prompt: Option<String>,
     /// A conversation to answer, through the model's chat template.
     pub(super) messages: Option<Vec<ChatMessage>>,
-    /// `whole`, `cloud`, `naive`, `standalone` or `collaborative`.
+    /// `whole`, `cloud`, `naive`, `standalone`, `collaborative` or `exact`.
     pub(super) mode: Option<String>,
     /// Confidence from which on a guess of the edge is taken; above 1 the cloud decides every token.
     pub(super) threshold: Option<f32>,
+    /// `false`: stand still at every ask, as the paper does. Changes when tokens come, never which.
+    pub(super) run_ahead: Option<bool>,
     /// Tokens of the answer at most.
     pub(super) max_tokens: Option<u32>,
     /// The answer ends before the first of these.
@@ -58,6 +60,7 @@ impl GenerateRequest {
             prompt: self.prompt(model)?,
             mode: self.mode(defaults)?,
             threshold: self.threshold(defaults)?,
+            run_ahead: if self.run_ahead.unwrap_or(true) { RunAhead::DEFAULT } else { RunAhead::Never },
             sampling: self.sampling(),
             tokens_max: self.max_tokens.unwrap_or(defaults.tokens_max),
             stop: model.end_tokens().to_vec(),

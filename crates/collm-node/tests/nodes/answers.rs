@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use collm_core::{
     edge::{FinishReason, Request, SubmitError},
     ids::{SessionId, TokenId},
-    policy::Mode,
+    policy::{Mode, RunAhead},
 };
 use collm_engine::scripted::ScriptedEngine;
 use collm_link::{Link, LinkSpec};
@@ -60,6 +60,31 @@ async fn a_slow_link_changes_nothing_but_time() {
         let [here, there] = [here, there].map(|ended| ended.finished.traffic);
         assert_eq!((here.frames_up, here.bytes_up), (there.frames_up, there.bytes_up));
         assert_eq!(here.frames_down, there.frames_down);
+    }
+}
+
+#[tokio::test]
+async fn running_ahead_changes_nothing_but_time() {
+    let cloud = RunningCloud::start().await;
+    let edge = edge_of(Some(cloud.url())).await;
+    let hasty = |number| Request { run_ahead: RunAhead::Always(16), ..request(number, Mode::Collaborative) };
+    for number in 0..8 {
+        let [still, ahead] =
+            [request(number, Mode::Collaborative), hasty(number)].map(|request| answer(&edge, request));
+        let (still, ahead) = tokio::join!(still, ahead);
+        assert_eq!(still.ids(), ahead.ids());
+        assert!(!ahead.is_degraded(), "{:?}", ahead.losses);
+    }
+}
+
+#[tokio::test]
+async fn exact_answers_are_the_whole_models() {
+    let cloud = RunningCloud::start().await;
+    let edge = edge_of(Some(cloud.url())).await;
+    for number in 0..8 {
+        let request = Request { run_ahead: RunAhead::DEFAULT, ..request(number, Mode::Exact) };
+        let ended = answer(&edge, request.clone()).await;
+        assert_eq!(ended.ids(), truth(&request.prompt, 60));
     }
 }
 

@@ -248,7 +248,7 @@ pub(crate) fn request(number: u32, mode: Mode) -> Request {
         prompt: (0..20).map(|index| TokenId(1 + (number * 7 + index * 3) % 63)).collect(),
         mode,
         threshold: Threshold::new(THRESHOLD).expect("a threshold"),
-        run_ahead: RunAhead::DEFAULT,
+        run_ahead: RunAhead::Never,
         sampling: Sampling::GREEDY,
         tokens_max: 60,
         stop: vec![],
