@@ -119,7 +119,7 @@ impl Question {
 }
 
 /// What is to be shown while an answer is written.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Shown<'a> {
     /// More text, and who decided it.
     Text { text: &'a str, source: &'a str, degraded: bool },

@@ -13,6 +13,7 @@ mod nodes;
 mod parts;
 mod process;
 mod report;
+mod results;
 mod text_model;
 mod ui;
 

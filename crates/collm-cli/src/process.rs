@@ -1,4 +1,4 @@
-//! This process and its children: on which cores they run, and that no child outlives its parent.
+//! This process, its cores and its children: where they run, and that no child outlives its parent.
 //!
 //! A child is this same program with another command. It tells its address with one JSON line on stdout, is killed when its
 //! handle is dropped, and asks the system to be killed when the parent dies without a chance to drop anything.
@@ -125,4 +125,32 @@ pub(crate) fn usable_cores() -> Vec<u32> {
     }
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     (0..count as u32).collect()
+}
+
+/// What makes kernels fast, of what this machine has.
+pub(crate) fn processor_features() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let known = [
+            ("avx2", is_x86_feature_detected!("avx2")),
+            ("fma", is_x86_feature_detected!("fma")),
+            ("f16c", is_x86_feature_detected!("f16c")),
+            ("avx512f", is_x86_feature_detected!("avx512f")),
+            ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
+            ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
+        ];
+        known.into_iter().filter(|(_, present)| *present).map(|(name, _)| name).collect()
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        let known = [
+            ("neon", std::arch::is_aarch64_feature_detected!("neon")),
+            ("dotprod", std::arch::is_aarch64_feature_detected!("dotprod")),
+            ("i8mm", std::arch::is_aarch64_feature_detected!("i8mm")),
+            ("sve", std::arch::is_aarch64_feature_detected!("sve")),
+        ];
+        known.into_iter().filter(|(_, present)| *present).map(|(name, _)| name).collect()
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    Vec::new()
 }

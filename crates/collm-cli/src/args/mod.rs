@@ -15,7 +15,7 @@ pub(crate) use self::{
     bench::{BenchArgs, BenchCommand, BenchEngineArgs},
     demo::DemoArgs,
     engine::EngineArgs,
-    link::{LinkArgs, LinkShapeArgs},
+    link::LinkArgs,
     model::{InspectArgs, LsArgs, PullArgs, RmArgs, SplitArgs, SplitShapeArgs},
     run::{RunArgs, WhoArgs},
     serve::{CloudArgs, CloudMemoryArgs, DoctorArgs, EdgeArgs},

@@ -61,37 +61,9 @@ impl Finding {
 }
 
 fn processor() -> String {
-    let features = processor_features();
+    let features = process::processor_features();
     let features = if features.is_empty() { "no vector extensions known".to_owned() } else { features.join(" ") };
     format!("{} cores usable, {features}", process::usable_cores().len())
-}
-
-/// What makes kernels fast, of what this machine has.
-fn processor_features() -> Vec<&'static str> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let known = [
-            ("avx2", is_x86_feature_detected!("avx2")),
-            ("fma", is_x86_feature_detected!("fma")),
-            ("f16c", is_x86_feature_detected!("f16c")),
-            ("avx512f", is_x86_feature_detected!("avx512f")),
-            ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
-            ("avx512bf16", is_x86_feature_detected!("avx512bf16")),
-        ];
-        known.into_iter().filter(|(_, present)| *present).map(|(name, _)| name).collect()
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        let known = [
-            ("neon", std::arch::is_aarch64_feature_detected!("neon")),
-            ("dotprod", std::arch::is_aarch64_feature_detected!("dotprod")),
-            ("i8mm", std::arch::is_aarch64_feature_detected!("i8mm")),
-            ("sve", std::arch::is_aarch64_feature_detected!("sve")),
-        ];
-        known.into_iter().filter(|(_, present)| *present).map(|(name, _)| name).collect()
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    Vec::new()
 }
 
 fn devices() -> String {

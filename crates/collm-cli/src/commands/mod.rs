@@ -1,5 +1,6 @@
 //! One file a command. Each takes its arguments, settles them, and calls the libraries.
 
+mod bench;
 mod cloud;
 mod demo;
 mod doctor;
@@ -30,7 +31,7 @@ pub(crate) fn run(command: Command, progress: ProgressMode) -> anyhow::Result<()
         Command::Doctor(args) => doctor::run(&args),
         Command::Cloud(args) => cloud::run(&args, progress),
         Command::Inspect(args) => inspect::run(&args, progress),
-        _ => todo!(),
+        Command::Bench(args) => bench::run(&args.command, progress),
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod answers;
 mod bad_inputs;
+mod demo;
 mod harness;
 mod memory;
 mod reference;

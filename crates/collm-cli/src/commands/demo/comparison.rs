@@ -1,5 +1,7 @@
 //! The same answer in every mode, as a table.
 
+use std::iter;
+
 use anyhow::Context as _;
 use collm_core::{ids::TokenId, policy::Mode};
 
@@ -48,30 +50,23 @@ impl Comparison {
     /// The table, what its words mean, and what it shows.
     pub(super) fn render(&self, scene: &Scene, args: &DemoArgs, progress: ProgressMode) -> anyhow::Result<String> {
         let agreement = self.agreement(scene, args, progress)?;
-        let header = [
-            "mode",
-            "total",
-            "first token",
-            "per token",
-            "edge compute",
-            "cloud compute",
-            "waited for network",
-            "up",
-            "down",
-            "asked",
-            "agrees",
-            "same text",
-        ];
-        let rows = self.rows.iter().zip(&agreement).map(|((mode, report), agrees)| self.row(*mode, report, agrees));
+        let modes = self.rows.iter().map(|(mode, _)| mode.name());
+        let header: Vec<&str> = iter::once("").chain(modes).collect();
+        let columns: Vec<_> =
+            self.rows.iter().zip(&agreement).map(|((_, report), agrees)| self.column(report, agrees)).collect();
+        let rows = (0..MEASURES.len()).map(|row| {
+            let values = columns.iter().map(|column| column[row].clone());
+            iter::once(MEASURES[row].to_owned()).chain(values).collect()
+        });
         let table = table::numbers(&header, rows);
         Ok(format!("{table}\n\n{}\n\n{}", Painted(FAINT, FOOTNOTE), self.verdict(args)))
     }
 
-    fn row(&self, mode: Mode, report: &Report, agrees: &[bool]) -> Vec<String> {
+    /// What was measured of one answer, in the order of [`MEASURES`].
+    fn column(&self, report: &Report, agrees: &[bool]) -> [String; MEASURES.len()] {
         let stats = &report.stats;
         let optional = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), ui::milliseconds);
-        vec![
-            mode.name().to_owned(),
+        [
             ui::milliseconds(stats.total_ms),
             optional(stats.first_token_ms),
             optional(stats.time_per_token_ms),
@@ -116,11 +111,27 @@ impl Comparison {
     }
 }
 
+/// Rows of the table.
+const MEASURES: [&str; 11] = [
+    "total time",
+    "time to first token",
+    "time per token",
+    "edge compute",
+    "cloud compute",
+    "waited for network",
+    "bytes up",
+    "bytes down",
+    "asked of the cloud",
+    "agrees with whole",
+    "same text as whole",
+];
+
 const FOOTNOTE: &str = "\
 One answer a mode, greedy, one core and one thread a process, after a short answer that opened the connection.
-waited for network: time the edge stood still for the cloud, less what the cloud spent computing. asked: share of tokens
-that the cloud decided. agrees: share of tokens that are the whole model's most likely token after the same prompt and the
-same answer so far. same text: whether the answer is the whole model's, letter for letter.";
+waited for network: time the edge stood still for the cloud, less what the cloud spent computing.
+asked of the cloud: share of tokens that the cloud decided.
+agrees with whole: share of tokens that are the whole model's most likely token after the same prompt and the same
+answer so far. same text as whole: whether the answer is the whole model's, letter for letter.";
 
 fn ask(edge: &EdgeClient, question: &Question, mode: Mode) -> anyhow::Result<Report> {
     let answer = edge.ask(&question.clone().in_mode(mode), &mut |_| Ok(()))?;
