@@ -98,6 +98,10 @@ pub struct AnswerStats {
     pub positions_uploaded: u32,
     /// Positions uploaded again because the cloud no longer held them.
     pub positions_replayed: u32,
+    /// Guesses that the cloud corrected after the edge had asked.
+    pub rollbacks: u32,
+    /// Tokens that a rollback took back before anyone saw them.
+    pub tokens_discarded: u32,
     /// Streams opened.
     pub connections: u32,
 }
@@ -245,7 +249,7 @@ impl AnswerStats {
             cloud_compute_ms: milliseconds(stats.cloud_compute),
             cloud_queued_ms: milliseconds(stats.cloud_queued),
             waited_ms: milliseconds(stats.waited),
-            network_ms: milliseconds(stats.waited.saturating_sub(stats.cloud_compute + stats.cloud_queued)),
+            network_ms: milliseconds(stats.waited_network),
             bytes_up: traffic.bytes_up,
             bytes_down: traffic.bytes_down,
             frames_up: traffic.frames_up,

@@ -18,7 +18,7 @@ Examples:
   collm demo \"Write a haiku about rivers\" --rtt 80ms --threshold 0.9")]
 pub(crate) struct DemoArgs {
     /// What to answer
-    #[arg(value_name = "PROMPT", default_value = "How do I boil an egg?")]
+    #[arg(value_name = "PROMPT", default_value = "Give me three tips for better sleep.")]
     pub(crate) prompt: String,
 
     /// Round-trip time of the link

@@ -26,6 +26,8 @@ pub struct Stats {
     pub round_trips_waited: u32,
     /// Time stood still for answers, in vain or not.
     pub waited: Duration,
+    /// Of it, what the cloud did not spend computing or queueing: time on the network.
+    pub waited_network: Duration,
     /// Engine time at the edge.
     pub edge_compute: Duration,
     /// Engine time in the cloud: this session's share of its batches.

@@ -132,7 +132,7 @@ impl Session {
         around
             .outlook
             .answered(around.now - ask.since, ask.guess.map(|guess| (guess.confidence, guess.token == choice.token)));
-        self.stop_waiting(around.now);
+        self.stop_waiting(around.now, answer.compute + answer.queued);
         match ask.guess {
             Some(guess) if guess.token == choice.token => {
                 self.drafts[0] = Draft { choice, source: Source::Cloud, degraded: false };
@@ -152,7 +152,7 @@ impl Session {
 
     /// The cloud made the next token by itself.
     fn generated(&mut self, answer: &Answer, around: &mut Surroundings<'_>) {
-        self.stop_waiting(around.now);
+        self.stop_waiting(around.now, answer.compute + answer.queued);
         let choice = Choice { token: answer.token, confidence: answer.confidence };
         self.uplink.grown_there();
         self.draft(Draft { choice, source: Source::Cloud, degraded: false });

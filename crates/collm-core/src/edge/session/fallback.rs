@@ -1,5 +1,7 @@
 //! A session that has lost its cloud: nothing is lost with it, the edge's own guess becomes the token.
 
+use std::time::Duration;
+
 use super::{Phase, Session, Surroundings, second_source};
 use crate::{
     edge::{Event, Loss, Output},
@@ -21,7 +23,7 @@ impl Session {
             around.breaker.release(around.now, self.id());
         }
         self.say_alone(loss, around);
-        self.stop_waiting(around.now);
+        self.stop_waiting(around.now, Duration::ZERO);
         let unguessed = self.asks.iter().any(|ask| ask.guess.is_none());
         self.asks.clear();
         // The edge's guesses become tokens, in order, and what followed them with them.

@@ -214,7 +214,7 @@ impl Session {
     }
 
     pub(super) fn finish(&mut self, reason: FinishReason, around: &mut Surroundings<'_>) {
-        self.stop_waiting(around.now);
+        self.stop_waiting(around.now, Duration::ZERO);
         self.stats.total = around.now - self.submitted;
         let event = Event::Finished(reason, Box::new(self.stats.clone()));
         self.end(event, around);
@@ -232,11 +232,13 @@ impl Session {
         around.out.push_back(Output::Free(self.slot));
     }
 
-    /// Books the time stood still until now. A wait that goes on is counted anew from here.
-    fn stop_waiting(&mut self, now: Time) {
+    /// Books the time stood still until now, of which the cloud spent `in_cloud` on the answer. A wait that goes on is counted anew
+    /// from here.
+    fn stop_waiting(&mut self, now: Time, in_cloud: Duration) {
         if let Phase::Standing(since) | Phase::Following(since) = &mut self.phase {
             let waited = now - std::mem::replace(since, now);
             self.stats.waited += waited;
+            self.stats.waited_network += waited.saturating_sub(in_cloud);
             self.waited += waited;
         }
     }
