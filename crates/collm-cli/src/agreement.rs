@@ -6,13 +6,16 @@ use std::{path::Path, sync::Arc};
 use anyhow::Context as _;
 use collm_core::sampling::{Sampling, choose};
 use collm_engine::{Engine as _, Head, Input, Position, Row, SlotId, Stack, TokenId};
-use collm_ggml::{GgmlEngine, Kernels, LoadOptions, Threads};
+use collm_ggml::{GgmlEngine, LoadOptions, Threads};
 use collm_http::{ChatMessage, Markup, TextModel as _};
 
 use crate::{models, text_model::GgufTextModel, ui::progress::ProgressMode};
 
-/// Positions computed at once.
-const BATCH_ROWS: usize = 128;
+/// Positions of a prompt computed at once: as a whole model on the device does, so that nothing but the text differs.
+const PROMPT_ROWS: usize = 512;
+
+/// Positions of an answer computed at once. So few have the same results as one by one, which is how they were written.
+const ANSWER_ROWS: usize = 32;
 
 /// The whole model, to compare with.
 pub(crate) struct Judge {
@@ -26,8 +29,7 @@ impl Judge {
         let step = progress.step("loading the whole model to compare with");
         let options = LoadOptions {
             context,
-            batch_rows_max: BATCH_ROWS,
-            kernels: Kernels::Invariant,
+            batch_rows_max: PROMPT_ROWS,
             threads: Threads::unbound(1),
             ..LoadOptions::default()
         };
@@ -45,27 +47,30 @@ impl Judge {
 
     /// For each token of `answer`, whether it is what the whole model says there.
     pub(crate) fn agrees(&mut self, prompt: &[TokenId], answer: &[TokenId]) -> anyhow::Result<Vec<bool>> {
-        let tokens = [prompt, answer].concat();
-        let expected = self.greedy(&tokens, prompt.len() - 1)?;
+        let expected = self.greedy(prompt, answer).context("the whole model cannot compute the comparison")?;
         Ok(answer.iter().zip(expected).map(|(token, expected)| *token == expected).collect())
     }
 
-    /// The most likely token after each position from `first` on.
-    fn greedy(&mut self, tokens: &[TokenId], first: usize) -> anyhow::Result<Vec<TokenId>> {
-        let slot = SlotId(0);
-        self.engine.truncate(slot, 0);
+    /// The most likely token after the prompt, and after each token of the answer.
+    fn greedy(&mut self, prompt: &[TokenId], answer: &[TokenId]) -> anyhow::Result<Vec<TokenId>> {
+        self.engine.truncate(SLOT, 0);
         let mut chosen = Vec::new();
-        for (index, piece) in tokens.chunks(BATCH_ROWS).enumerate() {
-            let start = index * BATCH_ROWS;
-            let hidden = self.run(slot, start, piece).context("the whole model cannot compute the comparison")?;
-            let scored = first.saturating_sub(start).min(piece.len());
-            chosen.extend(self.choose(&hidden, start, scored)?);
+        for piece in prompt.chunks(PROMPT_ROWS) {
+            let hidden = self.run(piece)?;
+            let last = hidden.len() - self.engine.shape().width;
+            chosen = self.choose(&hidden[last..])?;
+        }
+        for piece in answer.chunks(ANSWER_ROWS) {
+            let hidden = self.run(piece)?;
+            chosen.extend(self.choose(&hidden)?);
         }
         Ok(chosen)
     }
 
-    fn run(&mut self, slot: SlotId, start: usize, tokens: &[TokenId]) -> anyhow::Result<Vec<f32>> {
-        let row = |index: usize| Row { slot, position: position(start + index) };
+    /// The last hidden states of the next tokens.
+    fn run(&mut self, tokens: &[TokenId]) -> anyhow::Result<Vec<f32>> {
+        let start = self.engine.filled(Stack::Lower, SLOT);
+        let row = |index: usize| Row { slot: SLOT, position: position(start + index) };
         let rows: Vec<Row> = (0..tokens.len()).map(row).collect();
         let (mut lower, mut upper) = (Vec::new(), Vec::new());
         self.engine.run(Stack::Lower, &rows, Input::Tokens(tokens), &mut lower)?;
@@ -73,17 +78,18 @@ impl Judge {
         Ok(upper)
     }
 
-    /// The tokens after all rows of `hidden` from row `scored` on.
-    fn choose(&mut self, hidden: &[f32], start: usize, scored: usize) -> anyhow::Result<Vec<TokenId>> {
-        let shape = self.engine.shape();
-        let (width, vocabulary) = (shape.width, shape.vocabulary);
+    /// The most likely token after each of these states. Greedy choices do not depend on positions.
+    fn choose(&mut self, hidden: &[f32]) -> anyhow::Result<Vec<TokenId>> {
+        let vocabulary = self.engine.shape().vocabulary;
         let mut logits = Vec::new();
-        self.engine.score(Head::Final, &hidden[scored * width..], &mut logits)?;
-        let rows = logits.chunks_exact_mut(vocabulary).enumerate();
-        rows.map(|(row, logits)| Ok(choose(logits, &Sampling::GREEDY, position(start + scored + row), &[])?.token))
-            .collect()
+        self.engine.score(Head::Final, hidden, &mut logits)?;
+        let rows = logits.chunks_exact_mut(vocabulary);
+        rows.map(|logits| Ok(choose(logits, &Sampling::GREEDY, Position(0), &[])?.token)).collect()
     }
 }
+
+/// The only one.
+const SLOT: SlotId = SlotId(0);
 
 fn position(index: usize) -> Position {
     Position(u32::try_from(index).expect("a context holds far fewer positions"))

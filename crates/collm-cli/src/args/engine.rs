@@ -20,8 +20,8 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_048_576))]
     pub(crate) context: Option<u32>,
 
-    /// invariant: a position has the same result however it is batched, so that a replay repeats the same answer to the
-    /// letter; fastest: long prompts are faster and near-ties may fall otherwise
-    #[arg(long, value_name = "WHICH", default_value = "invariant", value_parser = values::kernels)]
+    /// fastest, or invariant: a position has the same result however it is batched, on edge, cloud and after a replay, where
+    /// near-ties may fall otherwise. Long prompts take several times longer
+    #[arg(long, value_name = "WHICH", default_value = "fastest", value_parser = values::kernels)]
     pub(crate) kernels: Kernels,
 }

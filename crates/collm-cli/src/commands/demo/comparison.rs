@@ -29,12 +29,12 @@ impl Comparison {
     pub(super) fn measure(stage: &mut Stage, question: &Question, progress: ProgressMode) -> anyhow::Result<Self> {
         let mut step = progress.step("measuring the same answer in every mode");
         let mut rows = Vec::new();
-        for mode in [Mode::Collaborative, Mode::Standalone, Mode::Naive, Mode::Cloud, Mode::Whole] {
+        for mode in [Mode::Collaborative, Mode::Exact, Mode::Standalone, Mode::Naive, Mode::Cloud, Mode::Whole] {
             step.now(mode.name());
             match mode {
                 Mode::Cloud => stage.exchange_cloud()?,
                 Mode::Whole => stage.exchange_edge()?,
-                Mode::Collaborative | Mode::Standalone | Mode::Naive => {}
+                Mode::Collaborative | Mode::Exact | Mode::Standalone | Mode::Naive => {}
             }
             // Opening a connection and touching memory for the first time are no part of an answer.
             ask(stage.edge(), &question.clone().limited_to(1), mode)
