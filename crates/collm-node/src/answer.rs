@@ -100,7 +100,7 @@ pub struct AnswerStats {
     pub positions_replayed: u32,
     /// Guesses that the cloud corrected after the edge had asked.
     pub rollbacks: u32,
-    /// Tokens that a rollback took back before anyone saw them.
+    /// Tokens that a rollback took back before anyone saw them, the wrong guesses included.
     pub tokens_discarded: u32,
     /// Streams opened.
     pub connections: u32,
@@ -266,6 +266,8 @@ impl AnswerStats {
             round_trips_waited: stats.round_trips_waited,
             positions_uploaded: stats.positions_uploaded,
             positions_replayed: stats.positions_replayed,
+            rollbacks: stats.rollbacks,
+            tokens_discarded: stats.tokens_discarded,
             connections: stats.connections,
         }
     }
