@@ -109,6 +109,11 @@ impl Device {
         self.handle.own_layout()
     }
 
+    /// Whether all layouts of the device are in the processor's own memory.
+    pub(crate) fn is_processor(&self) -> bool {
+        self.handle.kind() == DeviceKind::Processor
+    }
+
     /// Whether the processor can read the device's memory, so that mapped files can be used in place.
     pub(crate) fn is_host(&self) -> bool {
         // SAFETY: the layout lives as long as the program.
@@ -189,6 +194,18 @@ impl Layout {
     pub(crate) fn allocate(self, bytes: usize) -> Option<Buffer> {
         // SAFETY: the layout lives as long as the program.
         Buffer::own(unsafe { sys::ggml_backend_buft_alloc_buffer(self.raw(), bytes) })
+    }
+
+    /// Where tensors may begin, in bytes.
+    pub(crate) fn alignment(self) -> usize {
+        // SAFETY: the layout lives as long as the program.
+        unsafe { sys::ggml_backend_buft_get_alignment(self.raw()) }
+    }
+
+    /// Bytes of one buffer, at most.
+    pub(crate) fn bytes_max(self) -> usize {
+        // SAFETY: the layout lives as long as the program.
+        unsafe { sys::ggml_backend_buft_get_max_size(self.raw()) }
     }
 
     /// Bytes that `tensor` takes in this layout.

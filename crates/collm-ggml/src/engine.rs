@@ -104,7 +104,7 @@ impl GgmlEngine {
         let stacks = plan.load(&mut loader, file)?;
         let rope_factors = file.tensor("rope_freqs.weight").map(|view| loader.vector(&view)).transpose()?;
         let heads = load_heads(&mut loader, file)?;
-        let weights = loader.finish();
+        let weights = loader.finish()?;
         let sizes = KvSizes {
             slots: options.slots,
             context: options.context,
@@ -253,7 +253,7 @@ impl StackPlan {
         })
     }
 
-    fn load(&self, loader: &mut Loader<'_>, file: &ModelFile) -> Result<[Vec<LayerWeights>; 3], LoadError> {
+    fn load<'a>(&self, loader: &mut Loader<'a>, file: &'a ModelFile) -> Result<[Vec<LayerWeights>; 3], LoadError> {
         let mut block = |layer: u32| LayerWeights::load(loader, file, LayerName::Block(layer), layer);
         let lower = self.lower.clone().map(&mut block).collect::<Result<_, _>>()?;
         let upper = self.upper.clone().map(&mut block).collect::<Result<_, _>>()?;
@@ -273,7 +273,7 @@ impl StackPlan {
 }
 
 /// A whole model can be scored at its end and, as if it had an exit, after its lower stack.
-fn load_heads(loader: &mut Loader<'_>, file: &ModelFile) -> Result<Vec<(Head, HeadWeights)>, LoadError> {
+fn load_heads<'a>(loader: &mut Loader<'a>, file: &'a ModelFile) -> Result<Vec<(Head, HeadWeights)>, LoadError> {
     let own = HeadWeights::load(loader, file)?;
     let part = match file.holding() {
         Holding::Whole => return Ok(vec![(Head::Exit1, own.clone()), (Head::Final, own)]),

@@ -35,7 +35,7 @@ struct TrainedExit {
 
 impl HeadWeights {
     /// The model's own head.
-    pub(crate) fn load(loader: &mut Loader<'_>, file: &ModelFile) -> Result<Self, LoadError> {
+    pub(crate) fn load<'a>(loader: &mut Loader<'a>, file: &'a ModelFile) -> Result<Self, LoadError> {
         let norm = file.tensor("output_norm.weight").expect("checked when the file was opened");
         let output = (file.output(), file.tensor("output.bias"));
         Ok(Self {
@@ -47,10 +47,10 @@ impl HeadWeights {
     }
 
     /// The head of an exit that was trained, with the model's LM head.
-    pub(crate) fn load_trained(
+    pub(crate) fn load_trained<'a>(
         &self,
-        loader: &mut Loader<'_>,
-        file: &ModelFile,
+        loader: &mut Loader<'a>,
+        file: &'a ModelFile,
         exit: ExitNumber,
     ) -> Result<Self, LoadError> {
         let find = |suffix: &str| file.tensor(&format!("exit.{}.{suffix}", exit.number()));

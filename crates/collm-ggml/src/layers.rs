@@ -37,16 +37,16 @@ pub(crate) struct LayerWeights {
 
 impl LayerWeights {
     /// `source` is the layer's index in the whole model, which decides whether it is local.
-    pub(crate) fn load(
-        loader: &mut Loader<'_>,
-        file: &ModelFile,
+    pub(crate) fn load<'a>(
+        loader: &mut Loader<'a>,
+        file: &'a ModelFile,
         name: LayerName,
         source: u32,
     ) -> Result<Self, LoadError> {
         let optional = |suffix: &str| file.layer_tensor(name, suffix);
         let required = |suffix: &str| optional(suffix).expect("checked when the file was opened");
         let part = |stem: &str| (required(&format!("{stem}.weight")), optional(&format!("{stem}.bias")));
-        let mut vector = |view: Option<TensorView<'_>>| view.map(|view| loader.vector(&view)).transpose();
+        let mut vector = |view: Option<TensorView<'a>>| view.map(|view| loader.vector(&view)).transpose();
         let attention_norm = vector(Some(required("attn_norm.weight")))?;
         let query_norm = vector(optional("attn_q_norm.weight"))?;
         let key_norm = vector(optional("attn_k_norm.weight"))?;

@@ -38,12 +38,19 @@ pub(crate) struct Affine {
     pub(crate) bias: Option<Tensor>,
 }
 
-/// Loads tensors of one file to one device.
+/// A tensor to be filled from one or several places of the file.
+struct PlannedCopy<'a> {
+    tensor: Tensor,
+    layout: Layout,
+    sources: Vec<&'a [u8]>,
+}
+
+/// Loads tensors of one file to one device. What is mapped is usable at once, what is copied after [`Loader::finish`].
 pub(crate) struct Loader<'a> {
     device: &'a Device,
     file: &'a Arc<ModelFile>,
     context: Context,
-    buffers: Vec<Buffer>,
+    copies: Vec<PlannedCopy<'a>>,
     /// The whole file in place, if the device can read it there.
     mapped: Option<Buffer>,
 }
@@ -53,36 +60,42 @@ impl<'a> Loader<'a> {
         // SAFETY: `Weights` keeps the file as long as the buffer, and the file's memory is never written to.
         let mapped = unsafe { device.map(file.gguf().bytes()) };
         let tensors = file.gguf().tensors().len() + 2;
-        Self { device, file, context: Context::new(tensors, 0), buffers: Vec::new(), mapped }
+        Self { device, file, context: Context::new(tensors, 0), copies: Vec::new(), mapped }
     }
 
-    pub(crate) fn finish(mut self) -> Weights {
-        self.buffers.extend(self.mapped.take());
-        Weights { _buffers: self.buffers, _context: self.context, _file: Arc::clone(self.file) }
+    /// Makes the copies. Those of one layout share memory, so that the system can use large pages for it.
+    pub(crate) fn finish(self) -> Result<Weights, LoadError> {
+        let mut buffers = Vec::new();
+        let mut sorted: Vec<&PlannedCopy<'_>> = self.copies.iter().collect();
+        sorted.sort_by_key(|copy| copy.layout.raw().addr());
+        for copies in sorted.chunk_by(|a, b| a.layout == b.layout) {
+            fill_all(self.device, copies, &mut buffers)?;
+        }
+        buffers.extend(self.mapped);
+        Ok(Weights { _buffers: buffers, _context: self.context, _file: Arc::clone(self.file) })
     }
 
     /// A norm's gain, a bias or a table of factors.
-    pub(crate) fn vector(&mut self, view: &TensorView<'_>) -> Result<Tensor, LoadError> {
+    pub(crate) fn vector(&mut self, view: &TensorView<'a>) -> Result<Tensor, LoadError> {
         let tensor = self.context.tensor_1d(type_id(view.ty), length(view.dims[0]));
         self.place(tensor, view)
     }
 
     /// A matrix to multiply with, in the device's fastest layout for it.
-    pub(crate) fn matrix(&mut self, view: &TensorView<'_>) -> Result<Tensor, LoadError> {
+    pub(crate) fn matrix(&mut self, view: &TensorView<'a>) -> Result<Tensor, LoadError> {
         let layout = self.layout_of(view)?;
         let tensor = self.context.tensor_2d(type_id(view.ty), length(view.dims[0]), length(view.dims[1]));
         if layout == self.device.own_layout() {
             return self.place(tensor, view);
         }
-        self.fill(tensor, layout, view.data)?;
-        give_back(view.data);
+        self.copies.push(PlannedCopy { tensor, layout, sources: vec![view.data] });
         Ok(tensor)
     }
 
     /// Matrices of the same input, joined if they are copied anyway and one layout fits all.
     pub(crate) fn projection(
         &mut self,
-        parts: &[(TensorView<'_>, Option<TensorView<'_>>)],
+        parts: &[(TensorView<'a>, Option<TensorView<'a>>)],
     ) -> Result<Projection, LoadError> {
         let (first, first_bias) = &parts[0];
         let layout = self.layout_of(first)?;
@@ -90,7 +103,7 @@ impl<'a> Loader<'a> {
         let rows = parts.iter().map(|(view, _)| length(view.dims[1])).sum();
         let fits = self.device.matrix_layout(type_id(first.ty), length(first.dims[0]), rows) == Some(layout);
         if alike && fits && layout != self.device.own_layout() {
-            return self.join(parts, layout, rows).map(Projection::Joined);
+            return Ok(Projection::Joined(self.join(parts, layout, rows)));
         }
         parts.iter().map(|part| self.affine(part)).collect::<Result<_, _>>().map(Projection::Apart)
     }
@@ -98,30 +111,27 @@ impl<'a> Loader<'a> {
     /// A matrix with its bias, if there is one.
     pub(crate) fn affine(
         &mut self,
-        (view, bias): &(TensorView<'_>, Option<TensorView<'_>>),
+        (view, bias): &(TensorView<'a>, Option<TensorView<'a>>),
     ) -> Result<Affine, LoadError> {
         let bias = bias.as_ref().map(|bias| self.vector(bias)).transpose()?;
         Ok(Affine { weight: self.matrix(view)?, bias })
     }
 
-    fn join(
-        &mut self,
-        parts: &[(TensorView<'_>, Option<TensorView<'_>>)],
-        layout: Layout,
-        rows: usize,
-    ) -> Result<Affine, LoadError> {
+    fn join(&mut self, parts: &[(TensorView<'a>, Option<TensorView<'a>>)], layout: Layout, rows: usize) -> Affine {
         let first = &parts[0].0;
         let weight = self.context.tensor_2d(type_id(first.ty), length(first.dims[0]), rows);
-        let bytes: Vec<&[u8]> = parts.iter().map(|(view, _)| view.data).collect();
-        self.fill(weight, layout, &bytes.concat())?;
-        bytes.iter().for_each(|bytes| give_back(bytes));
+        self.copies.push(PlannedCopy {
+            tensor: weight,
+            layout,
+            sources: parts.iter().map(|(view, _)| view.data).collect(),
+        });
         let biases: Vec<&[u8]> = parts.iter().filter_map(|(_, bias)| bias.as_ref()).map(|bias| bias.data).collect();
         if biases.is_empty() {
-            return Ok(Affine { weight, bias: None });
+            return Affine { weight, bias: None };
         }
         let bias = self.context.tensor_1d(sys::GGML_TYPE_F32, rows);
-        self.fill(bias, self.device.own_layout(), &biases.concat())?;
-        Ok(Affine { weight, bias: Some(bias) })
+        self.copies.push(PlannedCopy { tensor: bias, layout: self.device.own_layout(), sources: biases });
+        Affine { weight, bias: Some(bias) }
     }
 
     fn layout_of(&self, view: &TensorView<'_>) -> Result<Layout, LoadError> {
@@ -131,11 +141,10 @@ impl<'a> Loader<'a> {
     }
 
     /// Uses the mapped bytes in place if that is possible, else copies them into the device's own memory.
-    fn place(&mut self, tensor: Tensor, view: &TensorView<'_>) -> Result<Tensor, LoadError> {
+    fn place(&mut self, tensor: Tensor, view: &TensorView<'a>) -> Result<Tensor, LoadError> {
         let Some(mapped) = self.mapped.as_ref().filter(|_| view.data.as_ptr().addr().is_multiple_of(MAPPED_ALIGNMENT))
         else {
-            self.fill(tensor, self.device.own_layout(), view.data)?;
-            give_back(view.data);
+            self.copies.push(PlannedCopy { tensor, layout: self.device.own_layout(), sources: vec![view.data] });
             return Ok(tensor);
         };
         assert_eq!(tensor.bytes(), view.data.len(), "checked when the file was opened");
@@ -144,24 +153,64 @@ impl<'a> Loader<'a> {
             unsafe { sys::ggml_backend_tensor_alloc(mapped.raw(), tensor.raw(), view.data.as_ptr().cast_mut().cast()) };
         if status == sys::GGML_STATUS_SUCCESS { Ok(tensor) } else { Err(LoadError::Memory(view.data.len())) }
     }
+}
 
-    /// Gives `tensor` memory of its own and copies `data` into it, repacking it if the layout does.
-    fn fill(&mut self, tensor: Tensor, layout: Layout, data: &[u8]) -> Result<(), LoadError> {
-        assert_eq!(tensor.bytes(), data.len(), "checked when the file was opened");
-        let bytes = layout.bytes_of(tensor);
+/// Makes copies of one layout, in as few buffers as the device allows.
+fn fill_all(device: &Device, copies: &[&PlannedCopy<'_>], buffers: &mut Vec<Buffer>) -> Result<(), LoadError> {
+    let layout = copies[0].layout;
+    let mut rest = copies;
+    while !rest.is_empty() {
+        let (offsets, bytes) = offsets(layout, rest);
         let buffer = layout.allocate(bytes).ok_or(LoadError::Memory(bytes))?.holds_weights();
-        // SAFETY: the buffer is as large as the layout says that the tensor needs, and is kept with it.
-        let status = unsafe {
-            let base = sys::ggml_backend_buffer_get_base(buffer.raw());
-            sys::ggml_backend_tensor_alloc(buffer.raw(), tensor.raw(), base)
-        };
-        if status != sys::GGML_STATUS_SUCCESS {
-            return Err(LoadError::Memory(bytes));
+        if device.is_processor() {
+            buffer.prefer_large_pages(bytes);
         }
-        tensor.write(data);
-        self.buffers.push(buffer);
-        Ok(())
+        for (copy, offset) in rest.iter().zip(&offsets) {
+            fill(copy, &buffer, *offset)?;
+        }
+        rest = &rest[offsets.len()..];
+        buffers.push(buffer);
     }
+    Ok(())
+}
+
+/// Where the first copies go in one buffer, as many as fit, and the bytes they take.
+fn offsets(layout: Layout, copies: &[&PlannedCopy<'_>]) -> (Vec<usize>, usize) {
+    let (mut offsets, mut end) = (Vec::new(), 0_usize);
+    for copy in copies {
+        let start = end.next_multiple_of(layout.alignment());
+        let next = start + layout.bytes_of(copy.tensor);
+        if next > layout.bytes_max() && !offsets.is_empty() {
+            break;
+        }
+        offsets.push(start);
+        end = next;
+    }
+    (offsets, end)
+}
+
+/// Copies the sources, repacking them if the layout does.
+fn fill(copy: &PlannedCopy<'_>, buffer: &Buffer, offset: usize) -> Result<(), LoadError> {
+    let joined;
+    let data = match copy.sources.as_slice() {
+        [single] => *single,
+        several => {
+            joined = several.concat();
+            &joined
+        }
+    };
+    assert_eq!(copy.tensor.bytes(), data.len(), "checked when the file was opened");
+    // SAFETY: the buffer was sized for the tensor at this offset, and is kept with it.
+    let status = unsafe {
+        let base = sys::ggml_backend_buffer_get_base(buffer.raw()).cast::<u8>();
+        sys::ggml_backend_tensor_alloc(buffer.raw(), copy.tensor.raw(), base.add(offset).cast())
+    };
+    if status != sys::GGML_STATUS_SUCCESS {
+        return Err(LoadError::Memory(data.len()));
+    }
+    copy.tensor.write(data);
+    copy.sources.iter().for_each(|source| give_back(source));
+    Ok(())
 }
 
 /// ggml numbers its types as GGUF does.
