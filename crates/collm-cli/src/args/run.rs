@@ -29,7 +29,7 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "PROMPT")]
     pub(crate) prompt: String,
 
-    /// whole, cloud, naive, standalone or collaborative [default: collaborative with --cloud or --edge, else whole]
+    /// whole, cloud, naive, standalone, collaborative or exact (the whole model's text, always) [default: collaborative with --cloud or --edge, else whole]
     #[arg(long, value_parser = values::mode)]
     pub(crate) mode: Option<Mode>,
 

@@ -69,6 +69,9 @@ fn every_mode_answers_and_cloud_mode_says_what_the_whole_model_says() {
     check_report(&naive, &["cloud"]);
     // All states are sent in full precision: nothing is lost on the way.
     assert_eq!(naive["text"], whole["text"]);
+    let exact = of_part("exact");
+    check_report(&exact, &["exit2", "cloud"]);
+    assert_eq!(exact["text"], whole["text"]);
     let together = of_part("collaborative");
     check_report(&together, &["exit2", "cloud"]);
     assert!(together["stats"]["bytes_up"].as_u64() < naive["stats"]["bytes_up"].as_u64());

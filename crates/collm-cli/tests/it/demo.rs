@@ -11,18 +11,18 @@ use std::{
 use crate::harness::{collm, run_ok};
 
 #[test]
-fn the_demo_colours_an_answer_and_compares_five_modes() {
+fn the_demo_colours_an_answer_and_compares_the_modes() {
     let shown = run_ok(&["demo", "Say hello.", "--max-tokens", "6", "--rtt", "2ms", "--color", "always"]);
     // The colours of exit 2 and of the cloud stand in the legend, whoever decided which token.
     assert!(shown.contains("\u{1b}[36m") || shown.contains("\u{1b}[35m"), "{shown}");
-    for mode in ["whole", "cloud", "naive", "standalone", "collaborative"] {
+    for mode in ["whole", "cloud", "naive", "standalone", "collaborative", "exact"] {
         assert!(shown.contains(mode), "no {mode} in {shown}");
     }
     let row =
         |name: &str| shown.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("no {name} in {shown}"));
-    // Whole, cloud and naive compute what the whole model computes, to the last bit.
-    assert!(row("agrees with whole").matches("100 %").count() >= 3, "{shown}");
-    assert!(row("same text as whole").split_whitespace().filter(|word| *word == "yes").count() >= 3, "{shown}");
+    // Whole, cloud, naive and exact compute what the whole model computes, to the last bit.
+    assert!(row("agrees with whole").matches("100 %").count() >= 4, "{shown}");
+    assert!(row("same text as whole").split_whitespace().filter(|word| *word == "yes").count() >= 4, "{shown}");
     assert!(row("bytes up").contains("0 B"), "standalone and whole send nothing: {shown}");
 }
 

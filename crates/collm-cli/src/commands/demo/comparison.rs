@@ -91,17 +91,18 @@ impl Comparison {
 
     /// One sentence, computed from the table.
     fn verdict(&self, args: &DemoArgs) -> String {
-        let (together, cloud, naive) = (self.of(Mode::Collaborative), self.of(Mode::Cloud), self.of(Mode::Naive));
-        let compared = if together.stats.total_ms < cloud.stats.total_ms { "faster" } else { "slower" };
+        let [together, exact, cloud, naive] =
+            [Mode::Collaborative, Mode::Exact, Mode::Cloud, Mode::Naive].map(|mode| &self.of(mode).stats);
         format!(
-            "With a round trip of {}, the edge decided {:.0} % of the tokens itself and needed {:.0} % of cloud-only's cloud compute; \
-             it was {:.1} times as fast as the naive split and {compared} than cloud-only ({} against {}).",
+            "With a round trip of {}, the edge decided {:.0} % of the tokens itself and left the cloud {:.0} % of cloud-only's compute; \
+             the answer took {} ({} when exact), against {} cloud-only and {} split naively.",
             ui::time(args.rtt),
-            100.0 * (1.0 - together.stats.asked_share),
-            100.0 * together.stats.cloud_compute_ms / cloud.stats.cloud_compute_ms,
-            naive.stats.total_ms / together.stats.total_ms,
-            ui::milliseconds(together.stats.total_ms),
-            ui::milliseconds(cloud.stats.total_ms),
+            100.0 * (1.0 - together.asked_share),
+            100.0 * together.cloud_compute_ms / cloud.cloud_compute_ms,
+            ui::milliseconds(together.total_ms),
+            ui::milliseconds(exact.total_ms),
+            ui::milliseconds(cloud.total_ms),
+            ui::milliseconds(naive.total_ms),
         )
     }
 
