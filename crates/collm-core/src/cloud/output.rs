@@ -18,9 +18,9 @@ pub struct PeerId(pub u64);
 pub enum Output {
     /// Send a frame, after all earlier ones of the stream.
     Transmit(PeerId, ToEdge),
-    /// End the stream after what was transmitted. No [`Cloud::handle_link_down`] is owed for it.
+    /// End the stream after what was transmitted. No [`Cloud::handle_link_down`](super::Cloud::handle_link_down) is owed for it.
     Disconnect(PeerId),
-    /// Compute. There is never more than one batch under way. Owed: one [`Cloud::handle_compute`].
+    /// Compute. There is never more than one batch under way. Owed: one [`Cloud::handle_compute`](super::Cloud::handle_compute).
     Compute(Batch),
 }
 

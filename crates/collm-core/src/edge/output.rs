@@ -26,9 +26,9 @@ pub enum Output {
     Connect(StreamId, Open),
     /// Send a frame, after all earlier ones of the stream.
     Transmit(StreamId, ToCloud),
-    /// End the stream after what was transmitted. No [`Edge::handle_link_down`] is owed for it.
+    /// End the stream after what was transmitted. No [`Edge::handle_link_down`](super::Edge::handle_link_down) is owed for it.
     Disconnect(StreamId),
-    /// Compute, after all earlier jobs of this session. Owed: one [`Edge::handle_compute`].
+    /// Compute, after all earlier jobs of this session. Owed: one [`Edge::handle_compute`](super::Edge::handle_compute).
     Compute(SessionId, Job),
     /// Forget positions of the slot from this one on, after all earlier jobs of the session that has it. Nothing is owed.
     Truncate(SlotId, u32),
