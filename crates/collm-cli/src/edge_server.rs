@@ -39,14 +39,14 @@ impl EdgeServer {
         let listener = TcpListener::bind(&places.listen)
             .await
             .with_context(|| format!("cannot listen on {}; choose another --listen", places.listen))?;
-        let step = progress.step(format!("loading {}", setup.file.path().display()));
-        let model = GgufTextModel::load(&setup.file)?;
+        let step = progress.step(format!("loading {}", setup.engine.file.path().display()));
+        let model = GgufTextModel::load(&setup.engine.file)?;
         let defaults = defaults(setup.config.second, places.cloud.is_some());
         let cloud = places.cloud.map(CloudEndpoint::new);
-        let options = EdgeOptions { config: setup.config.clone(), cloud, limits: Limits::DEFAULT };
+        let options = EdgeOptions { config: setup.config, cloud, limits: Limits::DEFAULT };
         let metrics = PrometheusBuilder::new().install_recorder().context("cannot start counting")?;
         collm_node::metrics::describe();
-        let edge = EdgeNode::start(options, setup.engine()).await?;
+        let edge = EdgeNode::start(options, move || setup.engine.load()).await?;
         step.done("took");
         let api = Api::new(edge, Arc::new(model), defaults).with_metrics(move || metrics.render());
         Ok(Self { listener, api, allow_remote: places.allow_remote })

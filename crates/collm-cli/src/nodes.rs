@@ -109,12 +109,24 @@ fn identity_of_whole(file: &ModelFile, upload_at: u32, progress: ProgressMode) -
     })
 }
 
+/// A file, and how to load it on the thread that will own the engine.
+#[derive(Debug, Clone)]
+pub(crate) struct EngineSource {
+    pub(crate) file: Arc<ModelFile>,
+    options: LoadOptions,
+}
+
+impl EngineSource {
+    pub(crate) fn load(&self) -> Result<GgmlEngine, LoadError> {
+        GgmlEngine::load(&self.file, &self.options)
+    }
+}
+
 /// An edge, ready to be started.
 #[derive(Debug)]
 pub(crate) struct EdgeSetup {
-    pub(crate) file: Arc<ModelFile>,
     pub(crate) config: EdgeConfig,
-    load: LoadOptions,
+    pub(crate) engine: EngineSource,
 }
 
 impl EdgeSetup {
@@ -148,13 +160,10 @@ impl EdgeSetup {
             ask_deadline,
             breaker: BreakerConfig::default(),
         };
-        Ok(Self { load: settings.load_options(slots, job_rows), file: Arc::new(file), config })
-    }
-
-    /// What makes the engine, on the thread that will own it.
-    pub(crate) fn engine(&self) -> impl FnOnce() -> Result<GgmlEngine, LoadError> + Send + use<> {
-        let (file, load) = (Arc::clone(&self.file), self.load.clone());
-        move || GgmlEngine::load(&file, &load)
+        Ok(Self {
+            engine: EngineSource { file: Arc::new(file), options: settings.load_options(slots, job_rows) },
+            config,
+        })
     }
 }
 
@@ -173,9 +182,8 @@ fn lone_identity(file: &ModelFile) -> Identity {
 /// A cloud, ready to be started.
 #[derive(Debug)]
 pub(crate) struct CloudSetup {
-    pub(crate) file: Arc<ModelFile>,
     pub(crate) config: CloudConfig,
-    load: LoadOptions,
+    pub(crate) engine: EngineSource,
 }
 
 impl CloudSetup {
@@ -224,13 +232,7 @@ impl CloudSetup {
             states_bytes_max: memory.states_memory,
             idle_max: memory.idle,
         };
-        let load = LoadOptions { upload_at: whole_at, ..settings.load_options(memory.slots, memory.batch_rows) };
-        Self { file: Arc::new(file), config, load }
-    }
-
-    /// What makes the engine, on the thread that will own it.
-    pub(crate) fn engine(&self) -> impl FnOnce() -> Result<GgmlEngine, LoadError> + Send + use<> {
-        let (file, load) = (Arc::clone(&self.file), self.load.clone());
-        move || GgmlEngine::load(&file, &load)
+        let options = LoadOptions { upload_at: whole_at, ..settings.load_options(memory.slots, memory.batch_rows) };
+        Self { engine: EngineSource { file: Arc::new(file), options }, config }
     }
 }

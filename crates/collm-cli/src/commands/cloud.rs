@@ -46,12 +46,12 @@ async fn serve(args: &CloudArgs, setup: CloudSetup, progress: ProgressMode) -> a
         .await
         .with_context(|| format!("cannot listen on {}; choose another --listen", args.listen))?;
     let listening = listener.local_addr()?;
-    let options = CloudOptions { allow_remote: args.allow_remote, ..CloudOptions::new(setup.config.clone()) };
-    let load = setup.engine();
-    let step = progress.step(format!("loading {}", setup.file.path().display()));
+    let options = CloudOptions { allow_remote: args.allow_remote, ..CloudOptions::new(setup.config) };
+    let source = setup.engine;
+    let step = progress.step(format!("loading {}", source.file.path().display()));
     // The address is told once the engine is there, so that whoever waits for it can ask at once.
     let load_and_tell = move || {
-        let engine = load()?;
+        let engine = source.load()?;
         step.done("took");
         Ready { listening }.announce()?;
         anyhow::Ok(engine)
