@@ -10,7 +10,8 @@ use collm_core::{
     limits::Limits,
     states::Encoding,
 };
-use collm_ggml::{GgmlEngine, Kernels, LoadError, LoadOptions, Threads};
+use collm_engine::BLOCK_ROWS;
+use collm_ggml::{GgmlEngine, LoadError, LoadOptions, Threads};
 use collm_model::{Holding, ModelFile, PartIdentity, split::SplitOptions};
 
 use crate::{
@@ -37,7 +38,6 @@ const WAITING_MAX: u32 = 64;
 pub(crate) struct EngineSettings {
     threads: Threads,
     context: u32,
-    kernels: Kernels,
 }
 
 impl EngineSettings {
@@ -56,7 +56,7 @@ impl EngineSettings {
         }
         let bound = args.cores.as_ref().map(|cores| cores.0.iter().map(|&core| core as usize).collect());
         let threads = Threads { count, cores: bound.unwrap_or_default() };
-        Ok(Self { threads, context: context(args.context, file)?, kernels: args.kernels })
+        Ok(Self { threads, context: context(args.context, file)? })
     }
 
     fn load_options(&self, slots: u32, batch_rows: u32) -> LoadOptions {
@@ -64,7 +64,6 @@ impl EngineSettings {
             slots: slots as usize,
             context: self.context as usize,
             batch_rows_max: batch_rows as usize,
-            kernels: self.kernels,
             threads: self.threads.clone(),
             ..LoadOptions::default()
         }
@@ -228,6 +227,7 @@ impl CloudSetup {
             context: settings.context,
             slots: memory.slots,
             batch_rows_max: memory.batch_rows,
+            block_rows: BLOCK_ROWS as u32,
             contexts_max: memory.sessions,
             states_bytes_max: memory.states_memory,
             idle_max: memory.idle,

@@ -45,6 +45,9 @@ pub struct Open {
     pub session: SessionId,
     /// Rollbacks so far. A context of another epoch is of no use and is dropped.
     pub epoch: Epoch,
+    /// Positions of the prompt. They are computed in whole blocks and later ones never are, so that no answer depends on how
+    /// often, or together with what, a position was computed.
+    pub prompt: u32,
     /// What will be uploaded.
     pub feed: Feed,
     /// How tokens are drawn, so that both sides draw alike.

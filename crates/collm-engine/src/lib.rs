@@ -77,10 +77,15 @@ pub struct Shape {
     pub heads: Vec<Head>,
 }
 
+/// Positions `[64k, 64k + 64)` of a slot are a block: as many as the fastest attention kernels work on together. Those kernels may
+/// add in another order than the kernels for fewer rows, so that a position's result may depend on whether its block comes whole.
+pub const BLOCK_ROWS: usize = 64;
+
 /// Runs stacks of layers over rows of several slots at once.
 ///
 /// Laws, checked by [`conformance::check`]:
-/// - rows in one batch = the same rows one by one;
+/// - rows in one batch = the same rows one by one, except that a block ([`BLOCK_ROWS`]) that comes whole in one call may differ
+///   in the last bits from one that comes in pieces;
 /// - truncate to `p` and recompute = never having gone past `p`;
 /// - slots do not see each other.
 pub trait Engine {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use collm_engine::batch::Span;
-use collm_engine::{Engine, EngineError, Head, Input, Row, Shape, SlotId, Stack, TokenId};
+use collm_engine::{BLOCK_ROWS, Engine, EngineError, Head, Input, Row, Shape, SlotId, Stack, TokenId};
 use collm_model::gguf::TensorView;
 use collm_model::{ExitNumber, Holding, LayerName, ModelFile};
 
@@ -21,23 +21,6 @@ use crate::{LoadError, Threads};
 /// Rows computed in one graph; larger calls are divided.
 const GRAPH_ROWS_MAX: usize = 512;
 
-/// Rows of one slot from which on ggml's attention works on tiles, with another order of additions.
-const TILED_ROWS_MIN: usize = 64;
-
-/// Which kernels compute where two would give slightly different results.
-///
-/// Multiplying with quantised weights gives a row the same bits in every batch, whatever the layout (measured for AMX,
-/// `CPU_REPACK` and plain ones). Attention does not: 64 rows of one slot and more are computed on tiles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Kernels {
-    /// What llama.cpp uses, bit for bit. A row has the same result in every call that brings fewer than 64 rows of its slot;
-    /// longer runs, prompts that is, agree among themselves.
-    #[default]
-    Fastest,
-    /// A row has the same result in every call. Long prompts are slower.
-    Invariant,
-}
-
 /// Sizes and places of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadOptions {
@@ -49,8 +32,6 @@ pub struct LoadOptions {
     pub context: usize,
     /// Rows that one call may carry.
     pub batch_rows_max: usize,
-    /// Whether speed or equality goes first.
-    pub kernels: Kernels,
     /// Who computes, on the processor.
     pub threads: Threads,
     /// A name from [`crate::devices`], or the processor.
@@ -64,7 +45,6 @@ impl Default for LoadOptions {
             slots: 1,
             context: 2048,
             batch_rows_max: 512,
-            kernels: Kernels::default(),
             threads: Threads::unbound(1),
             device: None,
         }
@@ -80,7 +60,6 @@ pub struct GgmlEngine {
     heads: Vec<(Head, HeadRunner)>,
     graphs: Graphs,
     memory: KvArena,
-    span_rows_max: usize,
     file: Arc<ModelFile>,
     // The last two: everything above lies in their memory or computes with them, and fields drop in this order.
     _weights: Weights,
@@ -135,10 +114,6 @@ impl GgmlEngine {
             heads: heads.into_iter().map(runner).collect(),
             graphs: Graphs::new(&device),
             memory,
-            span_rows_max: match options.kernels {
-                Kernels::Fastest => GRAPH_ROWS_MAX,
-                Kernels::Invariant => TILED_ROWS_MIN - 1,
-            },
             file: Arc::clone(file),
             _weights: weights,
             device,
@@ -201,7 +176,7 @@ impl Engine for GgmlEngine {
             }
             Input::Hidden(states) => states,
         };
-        for piece in pieces(&spans, self.span_rows_max) {
+        for piece in pieces(&spans) {
             let rows = piece_rows(&piece);
             let states = &states[rows.start * self.shape.width..rows.end * self.shape.width];
             self.run_graph(stack, &piece, states, hidden)?;
@@ -324,27 +299,42 @@ fn embedding_bytes<'a>(table: &TensorView<'a>, token: TokenId) -> &'a [u8] {
     &table.data[token.0 as usize * row..][..row]
 }
 
-/// Divides spans into graphs of at most [`GRAPH_ROWS_MAX`] rows, in order, and into spans of at most `span_rows_max` rows.
+/// Divides spans into graphs of at most [`GRAPH_ROWS_MAX`] rows, in order, and at the borders of blocks that do not come whole.
 /// Spans of one slot in one graph see those before them, since a layer's keys are all written before any are read.
-fn pieces(spans: &[Span], span_rows_max: usize) -> Vec<Vec<Span>> {
+///
+/// Matrices give a row the same bits in every batch, whatever the layout of the weights (measured for AMX, `CPU_REPACK` and plain
+/// ones). Attention does not: ggml computes 64 rows of one slot and more on tiles, with another order of additions. Cut at blocks,
+/// which rows come on tiles depends on positions alone, and neighbours in a batch change nothing.
+fn pieces(spans: &[Span]) -> Vec<Vec<Span>> {
     let mut pieces: Vec<Vec<Span>> = Vec::new();
     let mut room = 0;
     for span in spans {
         let mut rest = *span;
         while rest.rows > 0 {
-            if room == 0 {
+            let fitting = rows_together(rest, room);
+            if fitting == 0 {
                 pieces.push(Vec::new());
                 room = GRAPH_ROWS_MAX;
+                continue;
             }
-            let rows = rest.rows.min(room).min(span_rows_max);
-            pieces.last_mut().expect("just pushed").push(Span { rows, ..rest });
-            room -= rows;
-            rest.rows -= rows;
-            rest.first_row += rows;
-            rest.start.0 += rows as u32;
+            pieces.last_mut().expect("only an existing piece has room").push(Span { rows: fitting, ..rest });
+            room -= fitting;
+            rest.rows -= fitting;
+            rest.first_row += fitting;
+            rest.start.0 += fitting as u32;
         }
     }
     pieces
+}
+
+/// How many of the span's next rows go into one attention call with `room`: whole blocks, or what there is of one.
+fn rows_together(span: Span, room: usize) -> usize {
+    let into_block = span.start.index() % BLOCK_ROWS;
+    if into_block == 0 && span.rows >= BLOCK_ROWS {
+        span.rows.min(room) / BLOCK_ROWS * BLOCK_ROWS
+    } else {
+        span.rows.min(room).min(BLOCK_ROWS - into_block)
+    }
 }
 
 fn piece_rows(piece: &[Span]) -> Range<usize> {

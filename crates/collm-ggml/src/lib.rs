@@ -25,7 +25,7 @@ mod vocabulary;
 mod weights;
 
 pub use device::{DeviceInfo, DeviceKind, devices};
-pub use engine::{GgmlEngine, Kernels, LoadOptions};
+pub use engine::{GgmlEngine, LoadOptions};
 pub use error::LoadError;
 pub use quantize::{GgmlRequantize, QuantizeError};
 pub use threads::Threads;

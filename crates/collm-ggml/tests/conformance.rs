@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use collm_engine::conformance;
-use collm_ggml::{GgmlEngine, GgmlRequantize, Kernels, LoadOptions};
+use collm_ggml::{GgmlEngine, GgmlRequantize, LoadOptions};
 use collm_model::gguf::TensorType;
 use collm_model::split::{SplitOptions, plan};
 use collm_model::{ModelFile, synthetic::SyntheticModel};
@@ -83,10 +83,10 @@ fn parts_of_a_real_model_together_are_the_whole() {
     assert_eq!(Whole::of_parts(&edge, &cloud).greedy(&prompt, 16), whole.greedy(&prompt, 16));
 }
 
-/// Calls of 64 rows and more, and positions from 512 on, take other kernels, which the invariant choice avoids.
+/// Which rows are computed on tiles depends on positions alone: prompts may be cut at any block, and generated positions may come
+/// in any batch. 560 positions, since from 512 on ggml would also divide the key-value memory of a single row.
 #[test]
-fn invariant_kernels_make_long_calls_equal_to_single_rows() {
-    use collm_engine::{Engine, Input, SlotId, Stack};
+fn blocks_decide_the_bits_and_nothing_else_does() {
     let folder = tempfile::tempdir().unwrap();
     for kv_heads in [2, 4] {
         let model = SyntheticModel {
@@ -96,16 +96,31 @@ fn invariant_kernels_make_long_calls_equal_to_single_rows() {
             ..SyntheticModel::new(collm_model::Architecture::Llama)
         };
         let file = synthetic(folder.path(), &model);
-        let options = LoadOptions { context: 640, batch_rows_max: 640, kernels: Kernels::Invariant, ..options() };
+        let options = LoadOptions { context: 640, batch_rows_max: 640, ..options() };
         let mut engine = GgmlEngine::load(&file, &options).unwrap();
-        let tokens = prompt(engine.shape(), 560);
-        let (mut together, mut row, mut apart) = (Vec::new(), Vec::new(), Vec::new());
-        engine.run(Stack::Lower, &rows(0, 560), Input::Tokens(&tokens), &mut together).unwrap();
-        engine.truncate(SlotId(0), 0);
-        for (index, token) in tokens.iter().enumerate() {
-            engine.run(Stack::Lower, &rows(index, 1), Input::Tokens(&[*token]), &mut row).unwrap();
-            apart.extend_from_slice(&row);
+        let together = in_calls(&mut engine, &[560]);
+        for calls in [&[64, 128, 320, 48][..], &[512, 1, 40, 7], &[256, 299, 5]] {
+            assert_eq!(largest_difference(&together, &in_calls(&mut engine, calls)), 0.0, "{calls:?}");
         }
-        assert_eq!(largest_difference(&together, &apart), 0.0, "{kv_heads} key-value heads");
+        let one_by_one = in_calls(&mut engine, &[1; 560]);
+        for calls in [&[63; 8][..], &[2; 280], &[40, 63, 63, 7, 33, 60]] {
+            let pieces = in_calls(&mut engine, calls);
+            assert_eq!(largest_difference(&one_by_one[..pieces.len()], &pieces), 0.0, "{calls:?}");
+        }
     }
+}
+
+/// The lower stack's output for the first positions of a prompt that come in calls of so many rows.
+fn in_calls(engine: &mut GgmlEngine, calls: &[usize]) -> Vec<f32> {
+    use collm_engine::{Engine, Input, SlotId, Stack};
+    let tokens = prompt(engine.shape(), 560);
+    let (mut all, mut hidden, mut first) = (Vec::new(), Vec::new(), 0);
+    for &count in calls {
+        let input = Input::Tokens(&tokens[first..first + count]);
+        engine.run(Stack::Lower, &rows(first, count), input, &mut hidden).unwrap();
+        all.extend_from_slice(&hidden);
+        first += count;
+    }
+    engine.truncate(SlotId(0), 0);
+    all
 }

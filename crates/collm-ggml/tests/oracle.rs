@@ -19,7 +19,7 @@ fn agrees(name: &str, file: &std::sync::Arc<ModelFile>) {
     let prompt = prompt(ours.shape(), 100);
     let mut largest: f32 = 0.0;
     let (mut step, mut token) = (0, None);
-    let pieces = [&prompt[..80], &prompt[80..99], &prompt[99..]];
+    let pieces = [&prompt[..64], &prompt[64..99], &prompt[99..]];
     while step < pieces.len() + STEPS {
         let next = token.as_slice();
         let input = pieces.get(step).copied().unwrap_or(next);

@@ -197,6 +197,7 @@ impl CloudPlan {
                 context: 128,
                 slots: 16,
                 batch_rows_max: 64,
+                block_rows: 16,
                 contexts_max: 64,
                 states_bytes_max: 1 << 20,
                 idle_max: Duration::from_secs(30),

@@ -198,6 +198,7 @@ impl Draft {
         config.context = 60;
         config.holds_whole = self.profile.is_calm() || random.chance(0.7);
         config.batch_rows_max = random.count(1..=40);
+        config.block_rows = random.count(1..=20);
         if self.profile.is_tight() {
             config.slots = random.count(1..=3);
             config.contexts_max = random.count(1..=6);

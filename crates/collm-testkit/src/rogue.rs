@@ -31,6 +31,7 @@ fn open(random: &mut Random, script: &Script) -> Open {
         identity,
         session: SessionId(u128::from(random.bits()) << 64),
         epoch: epoch(random),
+        prompt: random.count(0..=u32::MAX),
         feed: random.pick(&[Feed::Tokens, Feed::States(Encoding::F16), Feed::States(Encoding::F32)]),
         sampling: Sampling::GREEDY,
     }

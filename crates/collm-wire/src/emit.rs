@@ -62,6 +62,7 @@ impl From<Open> for proto::Open {
             identity: Some(open.identity.into()),
             session_id: Bytes::copy_from_slice(&open.session.0.to_be_bytes()),
             epoch: open.epoch.0,
+            prompt_positions: open.prompt,
             feed: proto::Feed::from(open.feed).into(),
             sampling: Some(open.sampling.into()),
         }

@@ -172,6 +172,7 @@ fn open_frame(open: proto::Open, limits: &Limits) -> Result<Open, WireError> {
         identity: identity(open.identity.ok_or(WireError::Missing { field: "identity" })?, limits)?,
         session: session(&open.session_id)?,
         epoch: epoch(open.epoch)?,
+        prompt: count("prompt positions", open.prompt_positions)?,
         feed: feed(open.feed)?,
         sampling: sampling(open.sampling.ok_or(WireError::Missing { field: "sampling" })?, limits)?,
     })

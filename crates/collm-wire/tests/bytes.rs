@@ -41,10 +41,10 @@ fn open() {
     };
     let session = SessionId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
     let feed = Feed::States(Encoding::F32);
-    let frame = Open { protocol: PROTOCOL, identity, session, epoch: Epoch(3), feed, sampling };
+    let frame = Open { protocol: PROTOCOL, identity, session, epoch: Epoch(3), prompt: 5, feed, sampling };
     assert_eq!(
         up(ToCloud::Open(frame)),
-        "0a4e080112110a02616212026364180a20c004288080031a1000112233445566778899aabbccddeeff2003280232210d0000003f10281d0000403f250000803e2d0000c03f3040390807060504030201"
+        "0a50080112110a02616212026364180a20c004288080031a1000112233445566778899aabbccddeeff2003280232210d0000003f10281d0000403f250000803e2d0000c03f30403908070605040302013805"
     );
 }
 

@@ -20,7 +20,7 @@ const BEYOND: u32 = (1 << 30) + 1;
 fn open(feed: Feed) -> Open {
     let identity = Identity { pair: "aa".into(), source: "bb".into(), upload_at: 10, width: 2, vocabulary: VOCABULARY };
     let sampling = Sampling { repeat_last_n: 3, ..Sampling::GREEDY };
-    Open { protocol: PROTOCOL, identity, session: SessionId(7), epoch: Epoch(0), feed, sampling }
+    Open { protocol: PROTOCOL, identity, session: SessionId(7), epoch: Epoch(0), prompt: 1, feed, sampling }
 }
 
 fn edge(frame: Frame) -> EdgeFrame {

@@ -54,10 +54,10 @@ prop_compose! {
 prop_compose! {
     fn open()(
         (pair, source, upload_at) in ("[0-9a-f]{0,64}", "\\PC{0,64}", any::<u32>()),
-        (session, epoch, feed, sampling) in (any::<u128>(), epoch(), feed(), sampling()),
+        (session, epoch, prompt, feed, sampling) in (any::<u128>(), epoch(), count(), feed(), sampling()),
     ) -> Open {
         let identity = Identity { pair, source, upload_at, width: WIDTH, vocabulary: VOCABULARY };
-        Open { protocol: PROTOCOL, identity, session: SessionId(session), epoch, feed, sampling }
+        Open { protocol: PROTOCOL, identity, session: SessionId(session), epoch, prompt, feed, sampling }
     }
 }
 

@@ -1,7 +1,6 @@
 //! What every command that computes lets people set.
 
 use clap::Args;
-use collm_ggml::Kernels;
 
 use super::values::{self, Cores};
 
@@ -19,9 +18,4 @@ pub(crate) struct EngineArgs {
     /// Positions that a session may use, prompt and answer together [default: the model's, at most 2048]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_048_576))]
     pub(crate) context: Option<u32>,
-
-    /// fastest, or invariant: a position has the same result however it is batched, on edge, cloud and after a replay, where
-    /// near-ties may fall otherwise. Long prompts take several times longer
-    #[arg(long, value_name = "WHICH", default_value = "fastest", value_parser = values::kernels)]
-    pub(crate) kernels: Kernels,
 }

@@ -60,7 +60,7 @@ pub(crate) struct CloudMemoryArgs {
     pub(crate) sessions: u32,
 
     /// Rows of all sessions in one pass through the layers
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..=4096))]
     pub(crate) batch_rows: u32,
 
     /// Bytes for hidden states of all sessions together

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use collm_core::policy::{Mode, Threshold};
-use collm_ggml::Kernels;
 use collm_model::split::{LayerListError, parse_layer_list};
 
 /// `10-11,16-29` or `15`: layers in the order they run.
@@ -42,14 +41,6 @@ pub(crate) fn threshold(text: &str) -> Result<Threshold, String> {
 pub(crate) fn mode(text: &str) -> Result<Mode, String> {
     let named = Mode::ALL.into_iter().find(|mode| mode.name() == text);
     named.ok_or_else(|| format!("the modes are {}", Mode::ALL.map(Mode::name).join(", ")))
-}
-
-pub(crate) fn kernels(text: &str) -> Result<Kernels, String> {
-    match text {
-        "invariant" => Ok(Kernels::Invariant),
-        "fastest" => Ok(Kernels::Fastest),
-        _ => Err("the kernels are invariant and fastest".to_owned()),
-    }
 }
 
 #[cfg(test)]

@@ -14,8 +14,7 @@ fn answer(arguments: &[&str]) -> Value {
 
 fn answer_of(tokens: u32, arguments: &[&str]) -> Value {
     let tokens = tokens.to_string();
-    let common =
-        ["--json", "--max-tokens", &tokens, "--threads", "1", "--context", "512", "--kernels", "invariant", "--quiet"];
+    let common = ["--json", "--max-tokens", &tokens, "--threads", "1", "--context", "512", "--quiet"];
     let output = run_ok(&[["run", PROMPT].as_slice(), arguments, &common].concat());
     serde_json::from_str(&output).expect("a report is JSON")
 }

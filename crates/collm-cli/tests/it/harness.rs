@@ -105,9 +105,7 @@ impl Server {
     /// Starts it with one thread, a small context and results that do not depend on batches, and waits until it serves.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let context = CONTEXT.to_string();
-        let mut command = collm(
-            &[arguments, &["--threads", "1", "--context", &context, "--kernels", "invariant", "--quiet"]].concat(),
-        );
+        let mut command = collm(&[arguments, &["--threads", "1", "--context", &context, "--quiet"]].concat());
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
         let mut line = String::new();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use collm_core::sampling::{Choice, Sampling, choose};
 use collm_engine::{Engine as _, Head, Input, Position, Row, SlotId, Stack, TokenId};
-use collm_ggml::{GgmlEngine, Kernels, LoadOptions, Threads, Vocabulary};
+use collm_ggml::{GgmlEngine, LoadOptions, Threads, Vocabulary};
 use collm_model::{
     ModelFile,
     template::{ChatTemplate, Message},
@@ -96,7 +96,6 @@ fn load(file: &Arc<ModelFile>) -> GgmlEngine {
     let options = LoadOptions {
         context: CONTEXT,
         batch_rows_max: CONTEXT,
-        kernels: Kernels::Invariant,
         threads: Threads::unbound(1),
         ..LoadOptions::default()
     };

@@ -3,7 +3,7 @@
 //! One batch runs at a time. Sessions are served by the age of their questions; when several wait, each first gets an equal share
 //! of the rows, so that one long prompt does not hold up many short questions.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use super::{Batch, BatchOutcome, BatchPart, Cloud, Output, context::Context};
 use crate::{
@@ -38,7 +38,8 @@ impl Cloud {
             return;
         }
         let waiting = self.waiting_with_slots(now);
-        let shares = shares(&waiting.iter().map(|(_, wanted)| *wanted).collect::<Vec<_>>(), self.config.batch_rows_max);
+        let wanted: Vec<Range<u32>> = waiting.iter().map(|(_, wanted)| wanted.clone()).collect();
+        let shares = shares(&wanted, self.config.batch_rows_max, self.config.block_rows);
         let mut running = Running { since: now, rows: 0, parts: Vec::new() };
         let mut batch = Batch { parts: Vec::new() };
         for ((session, _), rows) in waiting.into_iter().zip(shares).filter(|(_, rows)| *rows > 0) {
@@ -119,8 +120,8 @@ impl Cloud {
         }
     }
 
-    /// Sessions with open questions that have, or can be given, a slot, oldest question first, with the rows each wants.
-    fn waiting_with_slots(&mut self, now: Time) -> Vec<(SessionId, u32)> {
+    /// Sessions with open questions that have, or can be given, a slot, oldest question first, with the positions each wants.
+    fn waiting_with_slots(&mut self, now: Time) -> Vec<(SessionId, Range<u32>)> {
         let mut waiting: Vec<(Time, SessionId)> =
             self.contexts.values().filter_map(|context| Some((context.work.since()?, context.session))).collect();
         waiting.sort_unstable();
@@ -130,7 +131,8 @@ impl Cloud {
             if self.give_slot(session) {
                 let context = self.contexts.get_mut(&session).expect("listed above; giving slots removes no context");
                 context.used = now;
-                served.push((session, context.rows_wanted()));
+                let rows = context.rows_wanted(self.config.block_rows);
+                served.push((session, context.computed..context.computed + rows));
             }
         }
         served
@@ -180,29 +182,53 @@ fn part_of(context: &Context, rows: u32) -> (BatchPart, RunningPart) {
     (BatchPart { slot, first: Position(context.computed), input, scores }, running)
 }
 
-/// Divides `rows_max` among those who want rows: an equal share each first, then what is left in order.
-fn shares(wanted: &[u32], rows_max: u32) -> Vec<u32> {
-    let share = rows_max / (wanted.len() as u32).max(1);
-    let mut given: Vec<u32> = wanted.iter().map(|&wanted| wanted.min(share)).collect();
-    let mut left = rows_max - given.iter().sum::<u32>();
-    for (given, wanted) in given.iter_mut().zip(wanted) {
-        let more = left.min(wanted - *given);
-        *given += more;
-        left -= more;
+/// Divides `rows_max` among those who want positions: a block or what there is of one for each in turn, again and again. Pieces
+/// end at block borders, so that a prompt that must be divided keeps its blocks whole.
+fn shares(wanted: &[Range<u32>], rows_max: u32, block_rows: u32) -> Vec<u32> {
+    let block_rows = block_rows.clamp(1, rows_max.max(1));
+    let mut given = vec![0; wanted.len()];
+    let mut left = rows_max;
+    loop {
+        let before = left;
+        for (given, wanted) in given.iter_mut().zip(wanted) {
+            let at = wanted.start + *given;
+            let piece = (block_rows - at % block_rows).min(wanted.end - at);
+            if piece <= left {
+                *given += piece;
+                left -= piece;
+            }
+        }
+        if left == before {
+            return given;
+        }
     }
-    given
 }
 
 #[cfg(test)]
 mod tests {
-    use super::shares;
+    use super::*;
+
+    fn check(wanted: &[(u32, u32)], rows_max: u32, block_rows: u32, expected: &[u32]) {
+        let ranges: Vec<Range<u32>> = wanted.iter().map(|&(start, end)| start..end).collect();
+        assert_eq!(shares(&ranges, rows_max, block_rows), expected, "{wanted:?}");
+    }
 
     #[test]
     fn short_questions_do_not_wait_for_a_long_prompt() {
-        assert_eq!(shares(&[1000, 1, 1], 64), [62, 1, 1]);
-        assert_eq!(shares(&[1, 1000, 1000], 64), [1, 42, 21]);
-        assert_eq!(shares(&[5, 6], 64), [5, 6]);
-        assert_eq!(shares(&[1000], 64), [64]);
-        assert_eq!(shares(&[], 64), []);
+        check(&[(0, 1000), (50, 51), (7, 8)], 64, 16, &[48, 1, 1]);
+        check(&[(9, 10), (0, 1000), (0, 1000)], 64, 16, &[1, 32, 16]);
+        check(&[(0, 5), (0, 6)], 64, 16, &[5, 6]);
+        check(&[(0, 1000)], 64, 16, &[64]);
+        check(&[], 64, 16, &[]);
+    }
+
+    #[test]
+    fn a_divided_prompt_keeps_its_blocks() {
+        check(&[(0, 100)], 70, 64, &[64]);
+        check(&[(64, 100)], 70, 64, &[36]);
+        // To the border at 64, then one block.
+        check(&[(40, 200)], 100, 64, &[88]);
+        // Batches smaller than blocks still get on.
+        check(&[(0, 100)], 10, 64, &[10]);
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Context {
     /// The stream in use; `None` while the edge is away.
     pub(super) peer: Option<PeerId>,
     pub(super) epoch: Epoch,
+    /// Positions of the prompt.
+    prompt: u32,
     pub(super) feed: Feed,
     pub(super) sampling: Sampling,
     pub(super) slot: Option<SlotId>,
@@ -62,6 +64,7 @@ impl Context {
             serial,
             peer: Some(peer),
             epoch: open.epoch,
+            prompt: open.prompt,
             feed: open.feed,
             sampling: open.sampling,
             slot: None,
@@ -77,7 +80,7 @@ impl Context {
 
     /// Whether a reconnecting edge can go on with this context.
     pub(super) fn continues(&self, open: &Open) -> bool {
-        (self.epoch, self.feed, self.sampling) == (open.epoch, open.feed, open.sampling)
+        (self.epoch, self.prompt, self.feed, self.sampling) == (open.epoch, open.prompt, open.feed, open.sampling)
     }
 
     /// Memory held, and spoken for by tokens that are still to be generated.
@@ -149,9 +152,13 @@ impl Context {
         }
     }
 
-    /// Rows to compute before the last open question is answered.
-    pub(super) fn rows_wanted(&self) -> u32 {
-        self.work.last_position().map_or(0, |position| position.0 + 1 - self.computed)
+    /// Rows to compute next: up to the last open question, but never the whole of a block that the answer has a part in.
+    pub(super) fn rows_wanted(&self, block_rows: u32) -> u32 {
+        let end = self.work.last_position().map_or(self.computed, |position| position.0 + 1);
+        let answer_block = self.prompt / block_rows * block_rows;
+        let next_block = self.computed.max(answer_block).div_ceil(block_rows).saturating_mul(block_rows);
+        let limit = next_block.saturating_add(block_rows - 1).max(self.computed + 1);
+        end.min(limit) - self.computed
     }
 
     /// The next `rows` rows and the questions among them.

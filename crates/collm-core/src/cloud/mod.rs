@@ -35,8 +35,11 @@ pub struct CloudConfig {
     pub context: u32,
     /// Contexts with key-value memory at once (slots of the engine).
     pub slots: u32,
-    /// Rows of one batch.
+    /// Rows of one batch; at least a block.
     pub batch_rows_max: u32,
+    /// Rows that the engine computes together in its fastest way; at least 1. A prompt is computed in whole blocks wherever it has
+    /// them, what follows never is (invariant 16).
+    pub block_rows: u32,
     /// Sessions held at once, with key-value memory or not. More are refused as busy.
     pub contexts_max: u32,
     /// Bytes of hidden states held for all sessions together.

@@ -53,7 +53,8 @@ pub struct EdgeConfig {
     pub slots: u32,
     /// Requests that may wait for a slot.
     pub waiting_max: u32,
-    /// Rows of one job; a long prompt is computed and uploaded in such pieces.
+    /// Rows of one job; a long prompt is computed and uploaded in such pieces. A multiple of the engine's block, so that blocks of
+    /// a prompt stay whole.
     pub job_rows_max: u32,
     /// Rows of one upload frame.
     pub upload_rows_max: u32,

@@ -187,6 +187,7 @@ fn open(session: u128) -> Open {
         identity: identity(),
         session: SessionId(session),
         epoch: Epoch(0),
+        prompt: 1,
         feed: Feed::States(Encoding::F32),
         sampling: Sampling::GREEDY,
     }

@@ -68,6 +68,7 @@ pub(crate) fn cloud_options() -> CloudOptions {
         context: CONTEXT,
         slots: 4,
         batch_rows_max: 32,
+        block_rows: 32,
         contexts_max: 8,
         states_bytes_max: 1 << 20,
         idle_max: Duration::from_secs(60),

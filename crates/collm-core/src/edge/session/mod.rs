@@ -163,6 +163,7 @@ impl Session {
                 identity: around.config.identity.clone(),
                 session: self.id(),
                 epoch: self.epoch,
+                prompt: self.stats.prompt_tokens,
                 feed: self.feed(around.config),
                 sampling: self.request.sampling,
             };
