@@ -8,12 +8,12 @@ use collm_core::{
     limits::Limits,
     policy::{Mode, Threshold},
 };
-use collm_http::{Api, Defaults};
+use collm_http::{Api, Defaults, ModelCard};
 use collm_node::{CloudEndpoint, EdgeNode, EdgeOptions};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 
-use crate::{nodes::EdgeSetup, text_model::GgufTextModel, ui::progress::ProgressMode};
+use crate::{models, nodes::EdgeSetup, text_model::GgufTextModel, ui::progress::ProgressMode};
 
 /// Tokens of an answer whose requester does not say.
 const TOKENS_MAX_DEFAULT: u32 = 256;
@@ -41,6 +41,7 @@ impl EdgeServer {
             .with_context(|| format!("cannot listen on {}; choose another --listen", places.listen))?;
         let step = progress.step(format!("loading {}", setup.engine.file.path().display()));
         let model = GgufTextModel::load(&setup.engine.file)?;
+        let card = ModelCard { name: models::public_name(&setup.engine.file), context: setup.config.context };
         let defaults = defaults(setup.config.second, places.cloud.is_some());
         let cloud = places.cloud.map(CloudEndpoint::new);
         let options = EdgeOptions { config: setup.config, cloud, limits: Limits::DEFAULT };
@@ -48,7 +49,7 @@ impl EdgeServer {
         collm_node::metrics::describe();
         let edge = EdgeNode::start(options, move || setup.engine.load()).await?;
         step.done("took");
-        let api = Api::new(edge, Arc::new(model), defaults).with_metrics(move || metrics.render());
+        let api = Api::new(edge, Arc::new(model), card, defaults).with_metrics(move || metrics.render());
         Ok(Self { listener, api, allow_remote: places.allow_remote })
     }
 

@@ -1,9 +1,10 @@
-//! Errors as responses, in one place: every failure of every endpoint becomes `{"error": {"code", "message"}}` here.
+//! Errors as responses, in one place: every failure of every endpoint becomes
+//! `{"error": {"message", "type", "param", "code"}}` here, as clients of OpenAI's API expect.
 
 use axum::{
     Json,
     extract::rejection::JsonRejection,
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE},
     response::{IntoResponse, Response},
 };
 use collm_core::edge::SubmitError;
@@ -21,7 +22,16 @@ pub(crate) enum ApiError {
     Body(#[from] JsonRejection),
     /// A field with an impossible value.
     #[error("{field}: {problem}")]
-    Field { field: &'static str, problem: String },
+    Field { field: String, problem: String },
+    /// A field that other servers honour.
+    #[error("{0} is not supported here; leave it out")]
+    Unsupported(String),
+    #[error("there is no model {name:?} here; the models are {known}")]
+    NoSuchModel { name: String, known: String },
+    #[error("this server wants a key; send it as `Authorization: Bearer KEY`")]
+    NoKey,
+    #[error("this is no key of this server")]
+    WrongKey,
     #[error("stop: {0}")]
     Stop(#[from] StopError),
     #[error(transparent)]
@@ -32,7 +42,9 @@ pub(crate) enum ApiError {
     Session(#[from] SessionIdError),
     #[error(transparent)]
     Failed(#[from] AnswerFailed),
-    #[error("there is no such endpoint; see /v1/generate")]
+    #[error(
+        "there is no such endpoint; the models are at /v1/models, answers at /v1/chat/completions and /v1/generate"
+    )]
     NoSuchEndpoint,
     #[error("this endpoint does not have that method")]
     WrongMethod,
@@ -46,10 +58,14 @@ pub(crate) struct ErrorBody {
 
 #[derive(Debug, Serialize)]
 struct ErrorContent {
-    /// For programs. Never changes its meaning.
-    code: &'static str,
     /// For people.
     message: String,
+    /// Whose fault it is, in OpenAI's words.
+    r#type: &'static str,
+    /// The field at fault, where it is one.
+    param: Option<String>,
+    /// For programs. Never changes its meaning.
+    code: &'static str,
 }
 
 impl ApiError {
@@ -64,6 +80,9 @@ impl ApiError {
             Self::Body(_) | Self::Field { .. } | Self::Stop(_) | Self::Prompt(_) => {
                 (StatusCode::BAD_REQUEST, "invalid_request")
             }
+            Self::Unsupported(_) => (StatusCode::BAD_REQUEST, "unsupported_parameter"),
+            Self::NoSuchModel { .. } => (StatusCode::NOT_FOUND, "model_not_found"),
+            Self::NoKey | Self::WrongKey => (StatusCode::UNAUTHORIZED, "invalid_api_key"),
             Self::Request(RequestError::Refused(refusal)) => status_and_code(refusal),
             Self::Request(_) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
             Self::Session(_) | Self::Failed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -74,19 +93,48 @@ impl ApiError {
 
     /// What clients read.
     pub(crate) fn body(&self) -> ErrorBody {
-        let (_, code) = self.status_and_code();
-        ErrorBody { error: ErrorContent { code, message: self.to_string() } }
+        let (status, code) = self.status_and_code();
+        let (message, param) = (self.to_string(), self.param().map(str::to_owned));
+        ErrorBody { error: ErrorContent { message, r#type: kind(status), param, code } }
+    }
+
+    fn param(&self) -> Option<&str> {
+        match self {
+            Self::Field { field, .. } | Self::Unsupported(field) => Some(field),
+            Self::Stop(_) => Some("stop"),
+            Self::NoSuchModel { .. } => Some("model"),
+            Self::Request(RequestError::Refused(refusal)) => param(refusal),
+            _ => None,
+        }
+    }
+}
+
+fn kind(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        status if status.is_server_error() => "server_error",
+        _ => "invalid_request_error",
+    }
+}
+
+fn param(refusal: &SubmitError) -> Option<&'static str> {
+    match refusal {
+        SubmitError::NoTokens => Some("max_tokens"),
+        SubmitError::Sampling(error) => Some(error.name),
+        SubmitError::NoCloud(_) | SubmitError::WrongPart(_) => Some("mode"),
+        SubmitError::EmptyPrompt | SubmitError::UnknownToken { .. } => Some("prompt"),
+        _ => None,
     }
 }
 
 fn status_and_code(refusal: &SubmitError) -> (StatusCode, &'static str) {
     match refusal {
-        SubmitError::PromptTooLong { .. } => (StatusCode::BAD_REQUEST, "prompt_too_long"),
+        SubmitError::PromptTooLong { .. } => (StatusCode::BAD_REQUEST, "context_length_exceeded"),
         SubmitError::NoCloud(_) => (StatusCode::BAD_REQUEST, "no_cloud"),
         SubmitError::WrongPart(_) => (StatusCode::BAD_REQUEST, "wrong_part"),
         SubmitError::Busy(_) => (StatusCode::TOO_MANY_REQUESTS, "busy"),
-        // Session ids and tokens are made here, not by the requester.
-        SubmitError::Duplicate(_) | SubmitError::UnknownToken { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        // Session ids are made here, not by the requester.
+        SubmitError::Duplicate(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         _ => (StatusCode::BAD_REQUEST, "invalid_request"),
     }
 }
@@ -97,7 +145,11 @@ impl IntoResponse for ApiError {
         if status == StatusCode::INTERNAL_SERVER_ERROR {
             error!(error = %self, "a request failed");
         }
-        (status, Json(self.body())).into_response()
+        let mut response = (status, Json(self.body())).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 }
 

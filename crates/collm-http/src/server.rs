@@ -20,7 +20,7 @@ use crate::Api;
 pub enum ServeError {
     /// Reachable by others without saying so.
     #[error(
-        "{0} can be reached by other machines, and this API has neither encryption nor keys; listen on 127.0.0.1, or allow \
+        "{0} can be reached by other machines, and what is said here is not encrypted; listen on 127.0.0.1, or allow \
          remote clients explicitly if the network is trusted"
     )]
     Remote(SocketAddr),

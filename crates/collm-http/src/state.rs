@@ -1,25 +1,39 @@
 //! What every handler has at hand.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
+use axum::http::HeaderValue;
 use collm_core::policy::{Mode, Threshold};
 use collm_node::EdgeHandle;
 
-use crate::TextModel;
+use crate::{TextModel, keys::Keys};
 
 /// A running edge, its model's text, and what requests leave open. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
     pub(crate) edge: EdgeHandle,
     pub(crate) model: Arc<dyn TextModel>,
+    pub(crate) card: ModelCard,
     pub(crate) defaults: Defaults,
+    pub(crate) started: SystemTime,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) origins: Vec<HeaderValue>,
     pub(crate) render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// What clients are told about the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelCard {
+    /// As clients name it; without an `@`, which begins a mode.
+    pub name: String,
+    /// Positions of a context: tokens of prompt and answer together.
+    pub context: u32,
 }
 
 /// What requests get when they do not say.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Defaults {
-    /// How answers are made.
+    /// How answers are made: the best that the edge can do.
     pub mode: Mode,
     /// When a guess is sure enough.
     pub threshold: Threshold,
@@ -29,8 +43,31 @@ pub struct Defaults {
 
 impl Api {
     /// An API for `edge`, which runs `model`.
-    pub fn new(edge: EdgeHandle, model: Arc<dyn TextModel>, defaults: Defaults) -> Self {
-        Self { edge, model, defaults, render_metrics: Arc::new(String::new) }
+    pub fn new(edge: EdgeHandle, model: Arc<dyn TextModel>, card: ModelCard, defaults: Defaults) -> Self {
+        Self {
+            edge,
+            model,
+            card,
+            defaults,
+            started: SystemTime::now(),
+            keys: Arc::new(Keys::default()),
+            origins: Vec::new(),
+            render_metrics: Arc::new(String::new),
+        }
+    }
+
+    /// Answers only those who send one of these keys. Whether the process is alive and ready is told to everybody.
+    #[must_use]
+    pub fn with_keys(mut self, keys: impl IntoIterator<Item = String>) -> Self {
+        self.keys = Arc::new(keys.into_iter().collect());
+        self
+    }
+
+    /// Lets pages of these origins (`https://host:port`) use the API from a browser.
+    #[must_use]
+    pub fn with_origins(mut self, origins: impl IntoIterator<Item = HeaderValue>) -> Self {
+        self.origins = origins.into_iter().collect();
+        self
     }
 
     /// Serves at `/metrics` what this gives, in the Prometheus text format.
@@ -38,5 +75,23 @@ impl Api {
     pub fn with_metrics(mut self, render: impl Fn() -> String + Send + Sync + 'static) -> Self {
         self.render_metrics = Arc::new(render);
         self
+    }
+
+    /// The modes that this edge can serve. Whether the cloud agrees is known when it is asked.
+    pub(crate) fn modes(&self) -> &'static [Mode] {
+        match self.defaults.mode {
+            Mode::Whole => &[Mode::Whole],
+            Mode::Standalone => &[Mode::Standalone],
+            Mode::Collaborative | Mode::Exact | Mode::Cloud | Mode::Naive => {
+                &[Mode::Standalone, Mode::Collaborative, Mode::Exact, Mode::Cloud, Mode::Naive]
+            }
+        }
+    }
+}
+
+impl Defaults {
+    /// The same in another mode, if there is one.
+    pub(crate) fn in_mode(self, mode: Option<Mode>) -> Self {
+        Self { mode: mode.unwrap_or(self.mode), ..self }
     }
 }

@@ -5,31 +5,19 @@ mod stream;
 
 use axum::{
     Json,
-    extract::{State, rejection::JsonRejection},
+    extract::State,
     response::{IntoResponse, Response},
 };
-use collm_node::{answer::AnswerWriter, fresh_session};
 
 use self::request::GenerateRequest;
-use crate::{Api, error::ApiError};
+use crate::{Api, error::ApiError, fields::Fields};
 
 /// Answers with the report of a finished answer, or with its events as they come.
-pub(crate) async fn generate(
-    State(api): State<Api>,
-    body: Result<Json<GenerateRequest>, JsonRejection>,
-) -> Result<Response, ApiError> {
-    let Json(body) = body?;
-    let streams = body.stream;
-    let writer = begin(&api, body).await?;
-    if streams {
+pub(crate) async fn generate(State(api): State<Api>, fields: Fields) -> Result<Response, ApiError> {
+    let request = GenerateRequest::parse(fields, &api)?;
+    let writer = request.terms.begin(&api, request.prompt).await?;
+    if request.stream {
         return Ok(stream::respond(writer));
     }
     Ok(Json(writer.complete().await?).into_response())
-}
-
-/// Submits a request. Dropping the writer, as happens when the client leaves, withdraws it.
-async fn begin(api: &Api, body: GenerateRequest) -> Result<AnswerWriter, ApiError> {
-    let (request, stop) = body.parse(fresh_session()?, api.model.as_ref(), &api.defaults)?;
-    let stream = api.edge.submit(request).await?;
-    Ok(AnswerWriter::new(stream, api.model.clone(), stop))
 }

@@ -8,10 +8,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use collm_node::answer::{Answer, AnswerFailed, AnswerToken, AnswerWriter, Progress};
-use futures::stream;
+use futures::StreamExt as _;
 use serde::Serialize;
 
-use crate::error::{ApiError, ErrorBody};
+use crate::{
+    answering::progress,
+    error::{ApiError, ErrorBody},
+};
 
 /// Of a stream of JSON lines.
 const MEDIA_TYPE: &str = "application/x-ndjson";
@@ -55,10 +58,7 @@ impl From<Progress> for Event {
 }
 
 pub(super) fn respond(writer: AnswerWriter) -> Response {
-    let lines = stream::unfold(writer, |mut writer| async {
-        let event = Event::from(writer.next().await?);
-        Some((Ok::<_, Infallible>(line(&event)), writer))
-    });
+    let lines = progress(writer).map(|progress| Ok::<_, Infallible>(line(&progress.into())));
     ([(CONTENT_TYPE, MEDIA_TYPE)], Body::from_stream(lines)).into_response()
 }
 

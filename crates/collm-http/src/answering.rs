@@ -1,0 +1,117 @@
+//! From a request's words to answers under way: what all families of endpoints share.
+
+use collm_core::{
+    edge::Request,
+    ids::TokenId,
+    policy::{Mode, RunAhead, Threshold},
+    sampling::Sampling,
+};
+use collm_node::{
+    answer::{AnswerWriter, Progress},
+    fresh_session,
+    text::StopStrings,
+};
+use futures::{Stream, stream};
+use serde::Deserialize;
+
+use crate::{Api, Defaults, error::ApiError, fields::Fields};
+
+/// How an answer is to be made and when it ends: everything but its prompt.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    pub(crate) collaboration: Collaboration,
+    pub(crate) sampling: Sampling,
+    pub(crate) tokens_max: u32,
+    /// The answer ends before the first of these.
+    pub(crate) stop: StopStrings,
+}
+
+/// Who makes an answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Collaboration {
+    pub(crate) mode: Mode,
+    pub(crate) threshold: Threshold,
+    pub(crate) run_ahead: RunAhead,
+}
+
+impl Terms {
+    /// Submits a request. Dropping the writer, as happens when the client leaves, withdraws it.
+    pub(crate) async fn begin(&self, api: &Api, prompt: Vec<TokenId>) -> Result<AnswerWriter, ApiError> {
+        let request = Request {
+            session: fresh_session()?,
+            prompt,
+            mode: self.collaboration.mode,
+            threshold: self.collaboration.threshold,
+            run_ahead: self.collaboration.run_ahead,
+            sampling: self.sampling,
+            tokens_max: self.tokens_max,
+            stop: api.model.end_tokens().to_vec(),
+        };
+        let stream = api.edge.submit(request).await?;
+        Ok(AnswerWriter::new(stream, api.model.clone(), self.stop.clone()))
+    }
+}
+
+impl Collaboration {
+    /// From the fields
+    /// - `mode`: `whole`, `cloud`, `naive`, `standalone`, `collaborative` or `exact`,
+    /// - `threshold`: confidence from which on a guess of the edge is taken; above 1 the cloud decides every token,
+    /// - `run_ahead`: `false` to stand still at every ask, as the paper does. Changes when tokens come, never which.
+    pub(crate) fn take(fields: &mut Fields, defaults: &Defaults) -> Result<Self, ApiError> {
+        let run_ahead = fields.take("run_ahead")?.unwrap_or(true);
+        Ok(Self {
+            mode: mode(fields)?.unwrap_or(defaults.mode),
+            threshold: threshold(fields)?.unwrap_or(defaults.threshold),
+            run_ahead: if run_ahead { RunAhead::DEFAULT } else { RunAhead::Never },
+        })
+    }
+}
+
+fn mode(fields: &mut Fields) -> Result<Option<Mode>, ApiError> {
+    let Some(name) = fields.take::<String>("mode")? else { return Ok(None) };
+    let mode = Mode::ALL.into_iter().find(|mode| mode.name() == name);
+    mode.map(Some).ok_or_else(|| {
+        let names = Mode::ALL.map(Mode::name).join(", ");
+        fields.complaint("mode", format!("{name:?} is none of {names}"))
+    })
+}
+
+fn threshold(fields: &mut Fields) -> Result<Option<Threshold>, ApiError> {
+    let Some(value) = fields.take("threshold")? else { return Ok(None) };
+    let threshold = Threshold::new(value);
+    threshold.map(Some).ok_or_else(|| fields.complaint("threshold", format!("{value} is not 0 or more")))
+}
+
+/// The fields of [`Sampling`] by their names. Ranges are checked where the request is submitted.
+pub(crate) fn sampling(fields: &mut Fields, defaults: Sampling) -> Result<Sampling, ApiError> {
+    Ok(Sampling {
+        temperature: fields.take("temperature")?.unwrap_or(defaults.temperature),
+        top_k: fields.take("top_k")?.unwrap_or(defaults.top_k),
+        top_p: fields.take("top_p")?.unwrap_or(defaults.top_p),
+        min_p: fields.take("min_p")?.unwrap_or(defaults.min_p),
+        repeat_penalty: fields.take("repeat_penalty")?.unwrap_or(defaults.repeat_penalty),
+        repeat_last_n: fields.take("repeat_last_n")?.unwrap_or(defaults.repeat_last_n),
+        seed: fields.take("seed")?.unwrap_or(defaults.seed),
+    })
+}
+
+/// The field `stop`: one string or several.
+pub(crate) fn stop(fields: &mut Fields) -> Result<StopStrings, ApiError> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a string or a list of strings")]
+    enum Stop {
+        One(String),
+        Several(Vec<String>),
+    }
+    let strings = match fields.take("stop")? {
+        None => Vec::new(),
+        Some(Stop::One(string)) => vec![string],
+        Some(Stop::Several(strings)) => strings,
+    };
+    Ok(StopStrings::new(strings)?)
+}
+
+/// What happens to an answer, to its end. Dropping the stream withdraws the request.
+pub(crate) fn progress(writer: AnswerWriter) -> impl Stream<Item = Progress> + Send {
+    stream::unfold(writer, |mut writer| async { Some((writer.next().await?, writer)) })
+}

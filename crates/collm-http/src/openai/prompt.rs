@@ -1,0 +1,73 @@
+//! Prompts in all the shapes that clients send them in.
+
+use collm_core::ids::TokenId;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::unsupported;
+use crate::{ChatMessage, Markup, TextModel, error::ApiError, fields::Fields};
+
+/// The field `messages`, through the model's chat template.
+pub(crate) fn conversation(fields: &mut Fields, model: &dyn TextModel) -> Result<Vec<TokenId>, ApiError> {
+    let messages: Vec<Map<String, Value>> =
+        fields.take("messages")?.ok_or_else(|| fields.complaint("messages", "give at least one message"))?;
+    let messages: Vec<ChatMessage> =
+        messages.into_iter().map(|message| parse_message(message.into())).collect::<Result<_, _>>()?;
+    Ok(model.tokenize(&model.render_chat(&messages)?, Markup::Control)?)
+}
+
+fn parse_message(mut fields: Fields) -> Result<ChatMessage, ApiError> {
+    unsupported::refuse_in_message(&mut fields)?;
+    let role: String = fields.take("role")?.ok_or_else(|| fields.complaint("messages", "a message has no role"))?;
+    let content = fields.take("content")?.ok_or_else(|| fields.complaint("messages", "a message has no content"))?;
+    // Templates do not know OpenAI's newer word for the system's messages.
+    let role = if role == "developer" { "system".to_owned() } else { role };
+    Ok(ChatMessage { role, content: text(content) })
+}
+
+/// What was said, in one piece or in several.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a string or a list of parts of the type text")]
+enum MessageContent {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Part {
+    Text { text: String },
+}
+
+fn text(content: MessageContent) -> String {
+    match content {
+        MessageContent::Text(text) => text,
+        MessageContent::Parts(parts) => parts.into_iter().map(|Part::Text { text }| text).collect(),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a text, token ids, or a list of either")]
+enum Prompts {
+    Text(String),
+    Tokens(Vec<u32>),
+    Texts(Vec<String>),
+    TokenLists(Vec<Vec<u32>>),
+}
+
+/// The field `prompt`. Markup in a text stands for its tokens, as with other servers: programs that write their own
+/// conversations depend on it.
+pub(super) fn prompts(fields: &mut Fields, model: &dyn TextModel) -> Result<Vec<Vec<TokenId>>, ApiError> {
+    let prompts = fields.take("prompt")?.ok_or_else(|| fields.complaint("prompt", "give a text or token ids"))?;
+    let tokenized = |text: String| Ok(model.tokenize(&text, Markup::Control)?);
+    match prompts {
+        Prompts::Text(text) => Ok(vec![tokenized(text)?]),
+        Prompts::Texts(texts) => texts.into_iter().map(tokenized).collect(),
+        Prompts::Tokens(tokens) => Ok(vec![token_ids(tokens)]),
+        Prompts::TokenLists(lists) => Ok(lists.into_iter().map(token_ids).collect()),
+    }
+}
+
+fn token_ids(tokens: Vec<u32>) -> Vec<TokenId> {
+    tokens.into_iter().map(TokenId).collect()
+}

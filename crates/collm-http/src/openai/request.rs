@@ -1,0 +1,129 @@
+//! The request's JSON, and what it means.
+
+use collm_core::{ids::TokenId, policy::Mode, sampling::Sampling};
+use collm_node::fresh_session;
+use serde::Deserialize;
+
+use super::{body::Form, models, prompt, unsupported};
+use crate::{
+    Api,
+    answering::{self, Collaboration, Terms},
+    error::ApiError,
+    fields::Fields,
+};
+
+/// Answers to one request: prompts times `n`.
+const CHOICES_MAX: usize = 32;
+
+/// Tokens of a continued text whose requester does not say, as OpenAI documents it.
+const TEXT_TOKENS_MAX_DEFAULT: u32 = 16;
+
+/// A parsed request. What is absent has the default that OpenAI documents.
+#[derive(Debug)]
+pub(super) struct CompletionRequest {
+    /// As the client called it.
+    pub(super) model: String,
+    prompts: Vec<Vec<TokenId>>,
+    /// Answers to each prompt.
+    n: usize,
+    terms: Terms,
+    /// `None`: one body at the end.
+    pub(super) streaming: Option<Streaming>,
+}
+
+/// How chunks are sent.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Streaming {
+    /// Whether a last chunk tells the usage.
+    pub(super) include_usage: bool,
+}
+
+impl CompletionRequest {
+    pub(super) fn parse(mut fields: Fields, form: Form, api: &Api) -> Result<Self, ApiError> {
+        unsupported::refuse(&mut fields)?;
+        let model = fields.take("model")?.unwrap_or_else(|| api.card.name.clone());
+        let request = Self {
+            terms: Terms {
+                collaboration: collaboration(&mut fields, &model, api)?,
+                sampling: answering::sampling(&mut fields, sampling_defaults()?)?,
+                tokens_max: tokens_max(&mut fields, form)?,
+                stop: answering::stop(&mut fields)?,
+            },
+            model,
+            n: fields.take("n")?.unwrap_or(1),
+            streaming: streaming(&mut fields)?,
+            prompts: match form {
+                Form::Chat => vec![prompt::conversation(&mut fields, api.model.as_ref())?],
+                Form::Text => prompt::prompts(&mut fields, api.model.as_ref())?,
+            },
+        };
+        match request.n.saturating_mul(request.prompts.len()) {
+            1..=CHOICES_MAX => Ok(request),
+            0 => Err(fields.complaint("n", "this asks for no answer at all")),
+            count => Err(fields.complaint("n", format!("{count} answers in one request; at most {CHOICES_MAX}"))),
+        }
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        self.terms.collaboration.mode
+    }
+
+    pub(super) fn prompt_tokens(&self) -> usize {
+        self.prompts.iter().map(Vec::len).sum()
+    }
+
+    /// Every answer to make: those to the first prompt first. Answers to one prompt draw with seeds that follow one another.
+    pub(super) fn choices(&self) -> impl Iterator<Item = (Terms, Vec<TokenId>)> {
+        self.prompts.iter().flat_map(move |prompt| {
+            (0..self.n as u64).map(move |index| {
+                let mut terms = self.terms.clone();
+                terms.sampling.seed = terms.sampling.seed.wrapping_add(index);
+                (terms, prompt.clone())
+            })
+        })
+    }
+}
+
+/// From the model's name and the object `collm`, which must not contradict each other.
+fn collaboration(fields: &mut Fields, model: &str, api: &Api) -> Result<Collaboration, ApiError> {
+    let named = models::mode_of(api, model)?;
+    let mut extension = fields.take_object("collm")?;
+    let defaults = api.defaults.in_mode(named);
+    let collaboration = Collaboration::take(&mut extension, &defaults)?;
+    extension.refuse_rest()?;
+    match named {
+        Some(named) if named != collaboration.mode => {
+            Err(extension.complaint("mode", format!("{} contradicts the model {model}", collaboration.mode.name())))
+        }
+        _ => Ok(collaboration),
+    }
+}
+
+/// Answers differ from request to request unless a seed is given.
+fn sampling_defaults() -> Result<Sampling, ApiError> {
+    Ok(Sampling { temperature: 1.0, seed: fresh_session()?.0 as u64, ..Sampling::GREEDY })
+}
+
+/// A conversation's answer may fill the context unless its requester says otherwise.
+fn tokens_max(fields: &mut Fields, form: Form) -> Result<u32, ApiError> {
+    let (older, newer) = (fields.take("max_tokens")?, fields.take("max_completion_tokens")?);
+    match (older, newer) {
+        (Some(older), Some(newer)) if older != newer => {
+            Err(fields.complaint("max_completion_tokens", "max_tokens says otherwise; give one of them"))
+        }
+        (older, newer) => Ok(newer.or(older).unwrap_or(match form {
+            Form::Chat => u32::MAX,
+            Form::Text => TEXT_TOKENS_MAX_DEFAULT,
+        })),
+    }
+}
+
+fn streaming(fields: &mut Fields) -> Result<Option<Streaming>, ApiError> {
+    let streams = fields.take("stream")?.unwrap_or(false);
+    let options = fields.take("stream_options")?;
+    if options.is_some() && !streams {
+        return Err(fields.complaint("stream_options", "only for answers that are streamed; set stream to true"));
+    }
+    Ok(streams.then(|| options.unwrap_or_default()))
+}

@@ -1,0 +1,119 @@
+//! Answers as server-sent events: chunks as they come, a comment now and then while there are none, `[DONE]` at the end.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::response::{
+    IntoResponse, Response, Sse,
+    sse::{Event, KeepAlive},
+};
+use collm_node::answer::{AnswerFailed, AnswerWriter, Progress};
+use futures::{
+    Stream, StreamExt as _,
+    stream::{self, BoxStream, SelectAll},
+};
+use serde::Serialize;
+
+use super::{
+    body::{Body, Choice, Content, Form, Head, Tally},
+    request::Streaming,
+};
+use crate::{answering::progress, error::ApiError};
+
+/// Silence after which a comment tells clients and proxies that the answer is still being made.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// The event after the last chunk.
+const DONE: &str = "[DONE]";
+
+/// Writes the answers of all writers into one stream of events. A client that leaves withdraws them all.
+pub(super) fn respond(head: Head, writers: Vec<AnswerWriter>, tally: Tally, streaming: Streaming) -> Response {
+    let chunks = Chunks::new(head, writers, tally, streaming);
+    let opening = stream::iter(chunks.opening());
+    let rest = stream::unfold(chunks, |mut chunks| async { Some((stream::iter(chunks.next().await?), chunks)) });
+    events(opening.chain(rest.flatten())).into_response()
+}
+
+fn events(lines: impl Stream<Item = String> + Send + 'static) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let events = lines.map(|line| Ok(Event::default().data(line)));
+    Sse::new(events).keep_alive(KeepAlive::new().interval(SILENCE_MAX))
+}
+
+/// The answers under way, and what is told of them.
+struct Chunks {
+    head: Head,
+    answers: SelectAll<BoxStream<'static, (u32, Progress)>>,
+    unfinished: usize,
+    tally: Tally,
+    streaming: Streaming,
+}
+
+impl Chunks {
+    fn new(head: Head, writers: Vec<AnswerWriter>, tally: Tally, streaming: Streaming) -> Self {
+        let unfinished = writers.len();
+        let answers = (0..).zip(writers).map(|(index, writer)| progress(writer).map(move |step| (index, step)).boxed());
+        Self { head, answers: stream::select_all(answers), unfinished, tally, streaming }
+    }
+
+    /// Before anything is known.
+    fn opening(&self) -> Vec<String> {
+        match self.head.form {
+            Form::Chat => {
+                let opened = |index| self.chunk(Choice::unfinished(index, Content::opening()));
+                (0..self.unfinished as u32).map(|index| json(&opened(index))).collect()
+            }
+            Form::Text => Vec::new(),
+        }
+    }
+
+    /// The next lines, perhaps none; `None` after the last.
+    async fn next(&mut self) -> Option<Vec<String>> {
+        let (index, step) = self.answers.next().await?;
+        Some(match step {
+            Progress::Token { shown, .. } => self.text(index, shown).iter().map(json).collect(),
+            // Told at the end, with how many tokens it was about.
+            Progress::Degraded(_) => Vec::new(),
+            Progress::Finished { shown, answer } => {
+                self.tally.add(&answer);
+                let mut lines: Vec<String> = self.text(index, shown).iter().map(json).collect();
+                lines.extend(self.end(index, answer.finish_reason));
+                lines
+            }
+            Progress::Failed(why) => {
+                // Half an answer is none: the others end too.
+                self.answers.clear();
+                vec![json(&ApiError::from(AnswerFailed(why)).body())]
+            }
+        })
+    }
+
+    fn text(&self, index: u32, shown: String) -> Option<Body> {
+        let has_text = !shown.is_empty();
+        has_text.then(|| self.chunk(Choice::unfinished(index, Content::more(self.head.form, shown))))
+    }
+
+    /// One answer is complete; with the last of them, everything.
+    fn end(&mut self, index: u32, ended: &'static str) -> Vec<String> {
+        self.unfinished -= 1;
+        let mut last = self.chunk(Choice::finished(index, Content::nothing_more(self.head.form), ended));
+        if self.unfinished > 0 {
+            return vec![json(&last)];
+        }
+        last.collm = Some(self.tally.report.clone());
+        let mut lines = vec![json(&last)];
+        if self.streaming.include_usage {
+            let mut usage = self.head.chunk(Vec::new());
+            usage.usage = Some(self.tally.usage);
+            lines.push(json(&usage));
+        }
+        lines.push(DONE.to_owned());
+        lines
+    }
+
+    fn chunk(&self, choice: Choice) -> Body {
+        self.head.chunk(vec![choice])
+    }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("chunks are text, numbers and lists")
+}

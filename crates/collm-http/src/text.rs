@@ -1,0 +1,76 @@
+//! The model's text without an answer: `/tokenize`, `/detokenize`, and what the model is, `/props`.
+
+use axum::{Json, extract::State};
+use collm_core::{ids::TokenId, policy::Mode};
+use collm_node::text::{StopStrings, TextStream};
+use serde::Serialize;
+
+use crate::{Api, Markup, error::ApiError, fields::Fields, openai::conversation};
+
+/// `POST /tokenize`: the tokens of `content` (or `prompt`), a text, or of `messages`, a conversation. As in a request for an
+/// answer, those that the model wants before every text are among them. `parse_special: false` takes markup in a text for
+/// its characters.
+pub(crate) async fn tokenize(State(api): State<Api>, mut fields: Fields) -> Result<Json<Tokens>, ApiError> {
+    fields.refuse_unless("add_special", |value| value.as_bool() != Some(false))?;
+    fields.refuse_unless("with_pieces", |value| value.as_bool() != Some(true))?;
+    let markup = if fields.take("parse_special")?.unwrap_or(true) { Markup::Control } else { Markup::Ignored };
+    let text: Option<String> = match fields.take("content")? {
+        Some(text) => Some(text),
+        None => fields.take("prompt")?,
+    };
+    let tokens = match text {
+        Some(text) => api.model.tokenize(&text, markup)?,
+        None => conversation(&mut fields, api.model.as_ref())?,
+    };
+    let tokens: Vec<u32> = tokens.into_iter().map(|token| token.0).collect();
+    Ok(Json(Tokens { count: tokens.len(), max_model_len: api.card.context, tokens }))
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Tokens {
+    tokens: Vec<u32>,
+    count: usize,
+    /// Tokens that a context holds.
+    max_model_len: u32,
+}
+
+/// `POST /detokenize`: the text of `tokens`. Markup, and what is not in the vocabulary, has none.
+pub(crate) async fn detokenize(State(api): State<Api>, mut fields: Fields) -> Result<Json<Text>, ApiError> {
+    let tokens: Vec<u32> =
+        fields.take("tokens")?.ok_or_else(|| fields.complaint("tokens", "give a list of token ids"))?;
+    let mut text = TextStream::new(StopStrings::default());
+    let mut content: String =
+        tokens.into_iter().map(|token| text.push(api.model.token_bytes(TokenId(token))).shown).collect();
+    content.push_str(&text.finish().shown);
+    Ok(Json(Text { content }))
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Text {
+    content: String,
+}
+
+/// `GET /props`
+pub(crate) async fn props(State(api): State<Api>) -> Json<Props> {
+    Json(Props {
+        version: env!("CARGO_PKG_VERSION"),
+        model: api.card.name.clone(),
+        context: api.card.context,
+        modes: api.modes().iter().map(|mode| Mode::name(*mode)).collect(),
+        mode: api.defaults.mode.name(),
+        threshold: api.defaults.threshold.value(),
+        max_tokens: api.defaults.tokens_max,
+    })
+}
+
+/// What the server is, and what requests to `/v1/generate` get when they do not say.
+#[derive(Debug, Serialize)]
+pub(crate) struct Props {
+    version: &'static str,
+    model: String,
+    context: u32,
+    modes: Vec<&'static str>,
+    mode: &'static str,
+    threshold: f32,
+    max_tokens: u32,
+}

@@ -1,0 +1,6 @@
+//! The API over an edge with a scripted engine.
+
+mod edge;
+mod generate;
+mod openai;
+mod serving;

@@ -1,0 +1,314 @@
+//! What programs written for OpenAI's API rely on.
+
+use axum::{
+    Router,
+    http::{StatusCode, header::CONTENT_TYPE},
+};
+use futures::StreamExt;
+use serde_json::{Value, json};
+
+use crate::edge::{CONTEXT, answer, api, get, post, refused, text};
+
+const CHAT: &str = "/v1/chat/completions";
+const TEXT: &str = "/v1/completions";
+
+/// The data of all events, and whether the stream ended as it should.
+async fn events(api: &Router, path: &str, body: Value) -> (Vec<Value>, bool) {
+    let response = post(api, path, body.to_string()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
+    let stream = text(response).await;
+    let mut data: Vec<&str> = stream.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    let done = data.pop() == Some("[DONE]");
+    (data.into_iter().map(|data| serde_json::from_str(data).expect("JSON")).collect(), done)
+}
+
+/// What the chunks say of one choice: its text and every reason for its end.
+fn told(chunks: &[Value], index: u32) -> (String, Vec<&str>) {
+    let choices = chunks.iter().flat_map(|chunk| chunk["choices"].as_array().expect("a list"));
+    let mine: Vec<&Value> = choices.filter(|choice| choice["index"] == index).collect();
+    let words = |choice: &Value| choice["text"].as_str().or(choice["delta"]["content"].as_str()).map(str::to_owned);
+    let reasons = mine.iter().filter_map(|choice| choice["finish_reason"].as_str()).collect();
+    (mine.iter().filter_map(|choice| words(choice)).collect(), reasons)
+}
+
+fn hello() -> Value {
+    json!([{"role": "user", "content": "HELLO"}])
+}
+
+#[tokio::test]
+async fn a_conversation_is_answered() {
+    let api = api().await;
+    let body = json!({"model": "letters", "messages": hello(), "temperature": 0, "max_tokens": 12, "user": "somebody"});
+    let chat = answer(&api, CHAT, body).await;
+    let own = answer(&api, "/v1/generate", json!({"prompt": "HELLO", "max_tokens": 12})).await;
+    assert_eq!((&chat["object"], &chat["model"]), (&json!("chat.completion"), &json!("letters")));
+    let choice = &chat["choices"][0];
+    assert_eq!(choice["message"], json!({"role": "assistant", "content": own["text"]}));
+    assert_eq!((&choice["index"], &choice["finish_reason"]), (&json!(0), &json!("length")));
+    assert_eq!(chat["usage"], json!({"prompt_tokens": 5, "completion_tokens": 12, "total_tokens": 17}));
+    let (report, stats) = (&chat["collm"], &own["stats"]);
+    assert_eq!((&report["mode"], &report["degraded"]), (&json!("standalone"), &json!(false)));
+    assert_eq!(report["tokens"]["exit1"], stats["exit1_tokens"]);
+    assert_eq!(report["tokens"]["exit2"], stats["exit2_tokens"]);
+    assert_eq!((&report["bytes_up"], &report["waits"]["count"]), (&json!(0), &json!(0)));
+}
+
+#[tokio::test]
+async fn an_answer_may_fill_the_context() {
+    let api = api().await;
+    let chat = answer(&api, CHAT, json!({"messages": hello(), "temperature": 0})).await;
+    assert_eq!(chat["usage"]["total_tokens"], CONTEXT);
+    assert_eq!(chat["choices"][0]["finish_reason"], "length");
+    let text = answer(&api, TEXT, json!({"prompt": "HELLO", "temperature": 0})).await;
+    assert_eq!(text["usage"]["completion_tokens"], 16, "what OpenAI documents for texts");
+}
+
+#[tokio::test]
+async fn a_stream_says_the_same_in_chunks() {
+    let api = api().await;
+    let body = |stream: bool| json!({"messages": hello(), "temperature": 0, "max_tokens": 12, "stream": stream});
+    let whole = answer(&api, CHAT, body(false)).await;
+    let (chunks, done) = events(&api, CHAT, body(true)).await;
+    assert!(done);
+    assert_eq!(chunks[0]["choices"][0]["delta"], json!({"role": "assistant", "content": ""}));
+    let content = whole["choices"][0]["message"]["content"].as_str().expect("a string").to_owned();
+    assert_eq!(told(&chunks, 0), (content, vec!["length"]));
+    assert!(chunks.iter().all(|chunk| chunk["object"] == "chat.completion.chunk" && chunk["id"] == chunks[0]["id"]));
+    assert!(chunks.iter().all(|chunk| chunk["usage"].is_null()), "nobody asked for the usage");
+    let last = chunks.last().expect("chunks");
+    assert_eq!(last["collm"]["tokens"], whole["collm"]["tokens"]);
+}
+
+#[tokio::test]
+async fn usage_comes_last_when_asked_for() {
+    let api = api().await;
+    let options = json!({"include_usage": true});
+    let body = json!({"prompt": "HELLO", "max_tokens": 3, "stream": true, "stream_options": options});
+    let (chunks, done) = events(&api, TEXT, body).await;
+    let (last, others) = chunks.split_last().expect("chunks");
+    assert!(done && others.iter().all(|chunk| chunk["usage"].is_null()));
+    assert_eq!(last["choices"], json!([]));
+    assert_eq!(last["usage"], json!({"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}));
+}
+
+#[tokio::test]
+async fn a_stop_string_ends_the_answer() {
+    let api = api().await;
+    let body = |stop: Value| json!({"prompt": "HELLO", "temperature": 0, "max_tokens": 12, "stop": stop});
+    let whole = answer(&api, TEXT, body(Value::Null)).await;
+    let words = whole["choices"][0]["text"].as_str().expect("a string");
+    for stop in [json!(words[6..8]), json!([words[6..8], "never said"])] {
+        let stopped = answer(&api, TEXT, body(stop)).await;
+        let choice = &stopped["choices"][0];
+        assert_eq!((&choice["text"], &choice["finish_reason"]), (&json!(words[..6]), &json!("stop")));
+    }
+}
+
+#[tokio::test]
+async fn a_seed_names_every_choice() {
+    let api = api().await;
+    let body = |n: u32, seed: u64| json!({"prompt": "HELLO", "n": n, "seed": seed, "temperature": 5});
+    let words = |answer: &Value, index: usize| answer["choices"][index]["text"].as_str().expect("a string").to_owned();
+    let three = answer(&api, TEXT, body(3, 7)).await;
+    assert_eq!(three["usage"]["prompt_tokens"], 5, "one prompt, however many answers");
+    for (index, seed) in [(0, 7), (1, 8), (2, 9)] {
+        assert_eq!(three["choices"][index]["index"], index);
+        assert_eq!(words(&three, index), words(&answer(&api, TEXT, body(1, seed)).await, 0));
+    }
+    assert_ne!(words(&three, 0), words(&three, 1));
+}
+
+#[tokio::test]
+async fn choices_share_a_stream() {
+    let api = api().await;
+    let body = |stream: bool| json!({"messages": hello(), "n": 3, "seed": 7, "max_tokens": 9, "stream": stream});
+    let whole = answer(&api, CHAT, body(false)).await;
+    let (chunks, done) = events(&api, CHAT, body(true)).await;
+    assert!(done);
+    for index in 0..3 {
+        let content = whole["choices"][index as usize]["message"]["content"].as_str().expect("a string").to_owned();
+        assert_eq!(told(&chunks, index), (content, vec!["length"]));
+    }
+    assert_eq!(chunks.iter().filter(|chunk| chunk["collm"].is_object()).count(), 1);
+}
+
+#[tokio::test]
+async fn answers_without_a_seed_differ() {
+    let api = api().await;
+    let body = json!({"prompt": "HELLO", "temperature": 5, "max_tokens": 30});
+    let (one, other) = (answer(&api, TEXT, body.clone()).await, answer(&api, TEXT, body).await);
+    assert_ne!(one["choices"][0]["text"], other["choices"][0]["text"]);
+}
+
+#[tokio::test]
+async fn prompts_come_in_all_shapes() {
+    let api = api().await;
+    let expected = |words: &[&str]| -> Vec<Value> { words.iter().map(|&word| json!(word)).collect() };
+    let plain = |prompt: Value| json!({"prompt": prompt, "temperature": 0});
+    let of = |answer: Value| -> Vec<Value> {
+        answer["choices"].as_array().expect("a list").iter().map(|choice| choice["text"].clone()).collect()
+    };
+    let hi = of(answer(&api, TEXT, plain(json!("HI"))).await);
+    let yo = of(answer(&api, TEXT, plain(json!("YO"))).await);
+    let both = expected(&[hi[0].as_str().expect("a string"), yo[0].as_str().expect("a string")]);
+    assert_eq!(of(answer(&api, TEXT, plain(json!([8, 9]))).await), hi);
+    assert_eq!(of(answer(&api, TEXT, plain(json!(["HI", "YO"]))).await), both);
+    assert_eq!(of(answer(&api, TEXT, plain(json!([[8, 9], [25, 15]]))).await), both);
+    let parts = json!([{"type": "text", "text": "H"}, {"type": "text", "text": "I"}]);
+    let chat = json!({"messages": [{"role": "user", "content": parts}], "temperature": 0, "max_completion_tokens": 16});
+    assert_eq!(answer(&api, CHAT, chat).await["choices"][0]["message"]["content"], hi[0]);
+}
+
+#[tokio::test]
+async fn models_are_named_with_their_modes() {
+    let api = api().await;
+    let list: Value = serde_json::from_str(&text(get(&api, "/v1/models").await).await).expect("JSON");
+    let ids: Vec<&str> =
+        list["data"].as_array().expect("a list").iter().map(|model| model["id"].as_str().expect("a string")).collect();
+    assert_eq!(ids, ["letters", "letters@standalone"]);
+    for id in ids {
+        let model: Value =
+            serde_json::from_str(&text(get(&api, &format!("/v1/models/{id}")).await).await).expect("JSON");
+        assert_eq!((&model["id"], &model["collm"]["mode"]), (&json!(id), &json!("standalone")));
+        assert_eq!(answer(&api, TEXT, json!({"model": id, "prompt": "HI"})).await["model"], id);
+    }
+    for unknown in ["gpt-5", "letters@cloud", "letters@", "lettersx"] {
+        let (status, code, _) = refused(get(&api, &format!("/v1/models/{unknown}")).await).await;
+        assert_eq!((status, code.as_str()), (StatusCode::NOT_FOUND, "model_not_found"));
+        let body = json!({"model": unknown, "prompt": "HI"}).to_string();
+        assert_eq!(refused(post(&api, TEXT, body).await).await.0, StatusCode::NOT_FOUND);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_honoured_is_refused_by_name() {
+    let api = api().await;
+    let cases = [
+        ("logprobs", json!(true)),
+        ("logprobs", json!(0)),
+        ("top_logprobs", json!(5)),
+        ("echo", json!(true)),
+        ("response_format", json!({"type": "json_object"})),
+        ("tools", json!([{"type": "function", "function": {"name": "f"}}])),
+        ("tool_choice", json!("required")),
+        ("logit_bias", json!({"5": 100})),
+        ("presence_penalty", json!(0.5)),
+        ("frequency_penalty", json!(-0.5)),
+        ("best_of", json!(3)),
+        ("suffix", json!("END")),
+        ("modalities", json!(["text", "audio"])),
+    ];
+    for (field, value) in cases {
+        for (path, mut body) in [(TEXT, json!({"prompt": "HI"})), (CHAT, json!({"messages": hello()}))] {
+            body[field] = value.clone();
+            let response = post(&api, path, body.to_string()).await;
+            let status = response.status();
+            let error: Value = serde_json::from_str(&text(response).await).expect("JSON");
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{field}");
+            assert_eq!(error["error"]["param"], field);
+            assert_eq!(error["error"]["code"], "unsupported_parameter");
+        }
+    }
+    let neutral = json!({
+        "prompt": "HI", "logprobs": null, "echo": false, "response_format": {"type": "text"}, "tools": [],
+        "logit_bias": {}, "presence_penalty": 0, "frequency_penalty": 0.0, "best_of": 1, "suffix": "", "n": null,
+        "metadata": {"who": "knows"},
+    });
+    answer(&api, TEXT, neutral).await;
+}
+
+#[tokio::test]
+async fn bad_requests_are_named() {
+    let api = api().await;
+    let messages = |message: Value| json!({"messages": [message]});
+    let long = "A".repeat(CONTEXT as usize);
+    let cases = [
+        (TEXT, json!({"prompt": long}), json!(null), "context_length_exceeded"),
+        (CHAT, messages(json!({"role": "user", "content": long})), json!(null), "context_length_exceeded"),
+        (TEXT, json!({}), json!("prompt"), "invalid_request"),
+        (TEXT, json!({"prompt": [64]}), json!("prompt"), "invalid_request"),
+        (TEXT, json!({"prompt": []}), json!("prompt"), "invalid_request"),
+        (TEXT, json!({"prompt": {"a": 1}}), json!("prompt"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "n": 0}), json!("n"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "n": 33}), json!("n"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "temperature": "hot"}), json!("temperature"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "temperature": -1}), json!("temperature"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "max_tokens": 0}), json!("max_tokens"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "stop": ["", "a"]}), json!("stop"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "stop": 3}), json!("stop"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "stream_options": {}}), json!("stream_options"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "collm": {"mode": "magic"}}), json!("collm.mode"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "collm": {"budget": 1}}), json!("collm.budget"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "collm": {"mode": "collaborative"}}), json!("mode"), "no_cloud"),
+        (
+            TEXT,
+            json!({"prompt": "A", "model": "letters@standalone", "collm": {"mode": "exact"}}),
+            json!("collm.mode"),
+            "invalid_request",
+        ),
+        (CHAT, json!({}), json!("messages"), "invalid_request"),
+        (CHAT, messages(json!({"role": "user"})), json!("messages"), "invalid_request"),
+        (
+            CHAT,
+            messages(json!({"role": "user", "content": [{"type": "image_url"}]})),
+            json!("content"),
+            "invalid_request",
+        ),
+        (
+            CHAT,
+            messages(json!({"role": "user", "content": "A", "name": "Ann"})),
+            json!("name"),
+            "unsupported_parameter",
+        ),
+        (
+            CHAT,
+            json!({"messages": hello(), "max_tokens": 1, "max_completion_tokens": 2}),
+            json!("max_completion_tokens"),
+            "invalid_request",
+        ),
+    ];
+    for (path, body, param, code) in cases {
+        let response = post(&api, path, body.to_string()).await;
+        let status = response.status();
+        let error: Value = serde_json::from_str(&text(response).await).expect("JSON");
+        let error = &error["error"];
+        assert_eq!((status, &error["code"]), (StatusCode::BAD_REQUEST, &json!(code)), "{body}: {error}");
+        assert_eq!((&error["param"], &error["type"]), (&param, &json!("invalid_request_error")), "{body}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_withdraws_all_its_choices() {
+    let api = api().await;
+    // Two answers and two that wait fill the edge: later requests are served only if the earlier ones are gone.
+    for _ in 0..20 {
+        let body = json!({"messages": hello(), "n": 4, "stream": true});
+        let response = post(&api, CHAT, body.to_string()).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let mut events = response.into_body().into_data_stream();
+        events.next().await.expect("an event").expect("no error");
+    }
+}
+
+#[tokio::test]
+async fn too_many_choices_are_refused_whole() {
+    let api = api().await;
+    for _ in 0..5 {
+        let body = json!({"messages": hello(), "n": 5});
+        let (status, code, _) = refused(post(&api, CHAT, body.to_string()).await).await;
+        assert_eq!((status, code.as_str()), (StatusCode::TOO_MANY_REQUESTS, "busy"));
+    }
+    answer(&api, CHAT, json!({"messages": hello(), "n": 4, "max_tokens": 3})).await;
+}
+
+#[tokio::test]
+async fn text_becomes_tokens_and_text_again() {
+    let api = api().await;
+    let tokens = answer(&api, "/tokenize", json!({"content": "HELLO"})).await;
+    assert_eq!(tokens, json!({"tokens": [8, 5, 12, 12, 15], "count": 5, "max_model_len": CONTEXT}));
+    assert_eq!(answer(&api, "/tokenize", json!({"messages": hello()})).await, tokens);
+    assert_eq!(answer(&api, "/detokenize", json!({"tokens": tokens["tokens"]})).await, json!({"content": "HELLO"}));
+    let props: Value = serde_json::from_str(&text(get(&api, "/props").await).await).expect("JSON");
+    assert_eq!((&props["model"], &props["modes"]), (&json!("letters"), &json!(["standalone"])));
+}
