@@ -10,6 +10,7 @@ mod fields;
 mod generate;
 mod keys;
 mod openai;
+mod page;
 mod server;
 mod state;
 mod text;
@@ -45,6 +46,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// All endpoints.
 pub fn router(api: Api) -> Router {
     guarded(&api)
+        .merge(page::routes())
         .route("/health", get(server::health))
         .route("/ready", get(server::ready))
         .fallback(error::no_such_endpoint)

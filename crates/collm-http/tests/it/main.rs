@@ -3,4 +3,5 @@
 mod edge;
 mod generate;
 mod openai;
+mod page;
 mod serving;
