@@ -30,7 +30,10 @@ pub(crate) fn open(path: &Path) -> Result<ModelFile, ModelError> {
 
 /// What clients of the API call a model or a part of it: `smollm2-135m` for SmolLM2 of 135M, whatever the file is called.
 pub(crate) fn public_name(file: &ModelFile) -> String {
-    let text = |key| file.gguf().value(key).and_then(|value| value.as_str().map(str::to_owned));
+    let text = |key| {
+        let text = file.gguf().value(key).and_then(|value| value.as_str().map(str::to_owned));
+        text.filter(|text| !text.is_empty())
+    };
     let name = match (text("general.basename"), text("general.size_label")) {
         (Some(base), Some(size)) => format!("{base}-{size}"),
         _ => text("general.name").unwrap_or_else(|| "model".to_owned()),

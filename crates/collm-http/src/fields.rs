@@ -32,6 +32,18 @@ impl Fields {
         Ok(Self { path: format!("{}{name}.", self.path), object })
     }
 
+    /// The objects in the field's list, if it is there.
+    pub(crate) fn take_objects(&mut self, name: &str) -> Result<Option<Vec<Self>>, ApiError> {
+        let objects: Option<Vec<_>> = self.take(name)?;
+        let at = |(index, object)| Self { path: format!("{}{name}[{index}].", self.path), object };
+        Ok(objects.map(|objects| objects.into_iter().enumerate().map(at).collect()))
+    }
+
+    /// The field's value, which cannot be left out.
+    pub(crate) fn require<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, ApiError> {
+        self.take(name)?.ok_or_else(|| self.complaint(name, "it is missing"))
+    }
+
     /// What is wrong with a field.
     pub(crate) fn complaint(&self, name: &str, problem: impl Into<String>) -> ApiError {
         ApiError::Field { field: format!("{}{name}", self.path), problem: problem.into() }
@@ -54,17 +66,11 @@ impl Fields {
     }
 }
 
-impl From<Map<String, Value>> for Fields {
-    fn from(object: Map<String, Value>) -> Self {
-        Self { path: String::new(), object }
-    }
-}
-
 impl<S: Send + Sync> FromRequest<S> for Fields {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let Json(object) = Json::<Map<String, Value>>::from_request(request, state).await?;
-        Ok(object.into())
+        Ok(Self { path: String::new(), object })
     }
 }

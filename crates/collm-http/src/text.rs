@@ -36,8 +36,7 @@ pub(crate) struct Tokens {
 
 /// `POST /detokenize`: the text of `tokens`. Markup, and what is not in the vocabulary, has none.
 pub(crate) async fn detokenize(State(api): State<Api>, mut fields: Fields) -> Result<Json<Text>, ApiError> {
-    let tokens: Vec<u32> =
-        fields.take("tokens")?.ok_or_else(|| fields.complaint("tokens", "give a list of token ids"))?;
+    let tokens: Vec<u32> = fields.require("tokens")?;
     let mut text = TextStream::new(StopStrings::default());
     let mut content: String =
         tokens.into_iter().map(|token| text.push(api.model.token_bytes(TokenId(token))).shown).collect();

@@ -2,27 +2,23 @@
 
 use collm_core::ids::TokenId;
 use serde::Deserialize;
-use serde_json::{Map, Value};
 
 use super::unsupported;
 use crate::{ChatMessage, Markup, TextModel, error::ApiError, fields::Fields};
 
 /// The field `messages`, through the model's chat template.
 pub(crate) fn conversation(fields: &mut Fields, model: &dyn TextModel) -> Result<Vec<TokenId>, ApiError> {
-    let messages: Vec<Map<String, Value>> =
-        fields.take("messages")?.ok_or_else(|| fields.complaint("messages", "give at least one message"))?;
-    let messages: Vec<ChatMessage> =
-        messages.into_iter().map(|message| parse_message(message.into())).collect::<Result<_, _>>()?;
+    let messages = fields.take_objects("messages")?.ok_or_else(|| fields.complaint("messages", "it is missing"))?;
+    let messages: Vec<ChatMessage> = messages.into_iter().map(parse_message).collect::<Result<_, _>>()?;
     Ok(model.tokenize(&model.render_chat(&messages)?, Markup::Control)?)
 }
 
 fn parse_message(mut fields: Fields) -> Result<ChatMessage, ApiError> {
     unsupported::refuse_in_message(&mut fields)?;
-    let role: String = fields.take("role")?.ok_or_else(|| fields.complaint("messages", "a message has no role"))?;
-    let content = fields.take("content")?.ok_or_else(|| fields.complaint("messages", "a message has no content"))?;
+    let role: String = fields.require("role")?;
     // Templates do not know OpenAI's newer word for the system's messages.
     let role = if role == "developer" { "system".to_owned() } else { role };
-    Ok(ChatMessage { role, content: text(content) })
+    Ok(ChatMessage { role, content: text(fields.require("content")?) })
 }
 
 /// What was said, in one piece or in several.
@@ -58,7 +54,7 @@ enum Prompts {
 /// The field `prompt`. Markup in a text stands for its tokens, as with other servers: programs that write their own
 /// conversations depend on it.
 pub(super) fn prompts(fields: &mut Fields, model: &dyn TextModel) -> Result<Vec<Vec<TokenId>>, ApiError> {
-    let prompts = fields.take("prompt")?.ok_or_else(|| fields.complaint("prompt", "give a text or token ids"))?;
+    let prompts = fields.require("prompt")?;
     let tokenized = |text: String| Ok(model.tokenize(&text, Markup::Control)?);
     match prompts {
         Prompts::Text(text) => Ok(vec![tokenized(text)?]),

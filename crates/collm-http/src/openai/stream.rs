@@ -117,3 +117,17 @@ impl Chunks {
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("chunks are text, numbers and lists")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_filled_with_comments() {
+        let mut body = events(stream::pending()).into_response().into_body().into_data_stream();
+        for _ in 0..3 {
+            let comment = body.next().await.expect("it does not end").expect("no error");
+            assert!(comment.starts_with(b":") && comment.ends_with(b"\n\n"), "{comment:?}");
+        }
+    }
+}

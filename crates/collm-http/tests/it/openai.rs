@@ -248,17 +248,17 @@ async fn bad_requests_are_named() {
             "invalid_request",
         ),
         (CHAT, json!({}), json!("messages"), "invalid_request"),
-        (CHAT, messages(json!({"role": "user"})), json!("messages"), "invalid_request"),
+        (CHAT, messages(json!({"role": "user"})), json!("messages[0].content"), "invalid_request"),
         (
             CHAT,
             messages(json!({"role": "user", "content": [{"type": "image_url"}]})),
-            json!("content"),
+            json!("messages[0].content"),
             "invalid_request",
         ),
         (
             CHAT,
             messages(json!({"role": "user", "content": "A", "name": "Ann"})),
-            json!("name"),
+            json!("messages[0].name"),
             "unsupported_parameter",
         ),
         (
