@@ -1,6 +1,6 @@
 //! From a model file and settled sizes to what the drivers are started with: identity, configuration, engine.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
 use collm_core::{
@@ -29,6 +29,9 @@ const EDGE_JOB_ROWS: u32 = 128;
 
 /// Rows of one job where nothing is uploaded: prompts are fastest in large pieces.
 const WHOLE_JOB_ROWS: u32 = 512;
+
+/// How long a session keeps its place in the cloud while others wait: a dozen tokens.
+const HOLD: Duration = Duration::from_millis(500);
 
 /// Requests that wait for a slot; more are told to come back.
 const WAITING_MAX: u32 = 64;
@@ -134,7 +137,7 @@ impl EdgeSetup {
         file: ModelFile,
         settings: &EngineSettings,
         slots: u32,
-        ask_deadline: std::time::Duration,
+        ask_deadline: Duration,
     ) -> anyhow::Result<Self> {
         let (identity, second, has_exit1, job_rows) = match file.holding() {
             Holding::Edge(part) => (identity(&part.identity, &file), SecondStage::Tail, part.exit1, EDGE_JOB_ROWS),
@@ -231,6 +234,7 @@ impl CloudSetup {
             contexts_max: memory.sessions,
             states_bytes_max: memory.states_memory,
             idle_max: memory.idle,
+            hold: HOLD,
         };
         let options = LoadOptions { upload_at: whole_at, ..settings.load_options(memory.slots, memory.batch_rows) };
         Self { engine: EngineSource { file: Arc::new(file), options }, config }

@@ -27,8 +27,8 @@ pub struct EdgeExecutor<E> {
 /// What a job brought. Becomes a [`JobOutcome`] when the caller adds the time it took.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobResult {
-    /// States for upload, if the job asked for them.
-    pub states: Option<StateBlock>,
+    /// States for upload, if the job asked for them, or why the encoding cannot carry them: no reason to lose the answer.
+    pub states: Option<Result<StateBlock, String>>,
     /// The exit's proposal, if the job asked for it.
     pub choice: Option<Choice>,
 }
@@ -132,7 +132,11 @@ impl<E: Engine> EdgeExecutor<E> {
             self.engine.run(Stack::Lower, &self.rows, input, &mut self.hidden)?;
             self.kept[slot_index(job.slot)].states.extend_from_slice(&self.hidden);
         }
-        let states = upload.map(|encoding| self.encode(job, tokens.len(), encoding)).transpose()?;
+        let states = match upload.map(|encoding| self.encode(job, tokens.len(), encoding)).transpose() {
+            Ok(block) => block.map(Ok),
+            Err(error @ ExecError::BeyondF16 { .. }) => Some(Err(error.to_string())),
+            Err(error) => return Err(error),
+        };
         let choice = self.score(Head::Exit1, job.score.as_ref(), width)?;
         Ok(JobResult { states, choice })
     }
@@ -286,7 +290,7 @@ mod tests {
         let mut job = first(0, &tokens(1..7), Some(Encoding::F16));
         job.score = None;
         let result = edge.run(&job).unwrap();
-        assert_eq!(result.states.as_ref().map(StateBlock::rows), Some(6));
+        assert_eq!(result.states.map(|states| states.map(|block| block.rows())), Some(Ok(6)));
         assert_eq!(result.choice, None);
         assert_eq!(edge.run(&second(0, 6)).unwrap().states, None);
     }
@@ -299,6 +303,24 @@ mod tests {
         let prompt = tokens(1..6);
         edge.run(&first(0, &prompt, None)).unwrap();
         assert_eq!(chosen(edge.run(&second(0, 5))), script.truth(&prompt));
+    }
+
+    #[test]
+    fn a_truncated_slot_goes_on_from_there() {
+        let (mut edge, script) = (edge(), Script::default());
+        let (all, other) = (tokens(1..9), tokens([1, 2, 3, 4, 5, 40, 41]));
+        for done in [8, 6, 3] {
+            // Once past the cut in both stages, once past it in the first alone, once not past it in the second.
+            edge.run(&first(0, &all, None)).unwrap();
+            edge.run(&second(0, done)).unwrap();
+            edge.truncate(SLOT, 5);
+            edge.run(&first(5, &other[5..], None)).unwrap();
+            let from = done.min(5);
+            assert_eq!(chosen(edge.run(&second(from, 7 - from))), script.guess(Head::Exit2, &other).0);
+            assert_eq!(edge.kept_bytes(), 0);
+            edge.free(SLOT);
+        }
+        assert_eq!(edge.engine().counts().discontinuities, 0);
     }
 
     #[test]

@@ -101,6 +101,7 @@ fn loss_label(loss: &Loss) -> &'static str {
         Loss::Link(_) => "link",
         Loss::Refused(refusal) => refusal_label(refusal.code),
         Loss::BreakerOpen => "breaker_open",
+        Loss::Unsendable(_) => "unsendable",
         Loss::Protocol(_) => "protocol",
     }
 }

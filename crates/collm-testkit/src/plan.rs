@@ -201,6 +201,7 @@ impl CloudPlan {
                 contexts_max: 64,
                 states_bytes_max: 1 << 20,
                 idle_max: Duration::from_secs(30),
+                hold: Duration::from_millis(500),
             },
             failing_calls: vec![],
             batch_us: 1000..=1000,

@@ -205,6 +205,7 @@ impl Draft {
             // From less than one session to several.
             config.states_bytes_max = random.within(10..=300) as usize * WIDTH * 2;
             config.idle_max = random.span_ms(200..=5_000);
+            config.hold = random.span_ms(0..=1_000);
             config.context = random.count(20..=60);
         }
         plan.batch_us = span(random, 50, 1500);

@@ -226,6 +226,7 @@ fn the_least_recently_used_context_gives_way() {
     let mut plan = quiet();
     // One session's states and half of another's.
     plan.clouds[0].config.states_bytes_max = 36 * Encoding::F16.row_bytes(10);
+    plan.clouds[0].config.hold = ms(0);
     plan.edges[0].job_us = 3_000..=3_000;
     let sparse = |session| Request { threshold: Threshold::new(0.9).expect("a number"), ..unsure(session) };
     plan.exact = false;

@@ -7,7 +7,7 @@ use collm_core::{
     edge::{Event, FinishReason, Loss, Source, SubmitError},
     frame::{RefusalCode, ToEdge},
 };
-use collm_testkit::{Entry, Profile, World};
+use collm_testkit::{Entry, Fault, Profile, World};
 
 /// Worlds of each profile unless the environment says otherwise.
 const WORLDS: u64 = 500;
@@ -41,8 +41,28 @@ fn play(profile: Profile) {
     };
     for seed in seeds {
         let _names_seed = NamesSeed { profile, seed };
-        World::new(profile.plan(seed)).run();
+        let plan = profile.plan(seed);
+        let has_rogues =
+            plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::RogueFrame | Fault::RoguePeer { .. }));
+        let mut world = World::new(plan);
+        world.run();
+        if !has_rogues {
+            world.log().iter().for_each(|(_, entry)| judge_manners(entry));
+        }
     }
+}
+
+/// Where nobody else speaks, neither side may find that the other broke the protocol.
+fn judge_manners(entry: &Entry) {
+    let Entry::Told(session, Event::Degraded(loss)) = entry else { return };
+    // A cloud with too little room forgets and is told so; that is no breach.
+    let forgot = matches!(loss, Loss::Protocol(what) if what.contains("forgets"));
+    let breach = match loss {
+        Loss::Protocol(_) => !forgot,
+        Loss::Refused(refusal) => matches!(refusal.code, RefusalCode::Malformed | RefusalCode::Superseded),
+        _ => false,
+    };
+    assert!(!breach, "session {session}: {loss}");
 }
 
 #[test]
@@ -98,11 +118,14 @@ fn sights_of_requester(event: &Event) -> Vec<&'static str> {
             Loss::Link(_) => "a loss of the link",
             Loss::Refused(refusal) => refusal_sight(refusal.code),
             Loss::BreakerOpen => "an open breaker",
+            Loss::Unsendable(_) => "states that cannot be uploaded",
             Loss::Protocol(_) => "a broken protocol",
         }],
         Event::Finished(FinishReason::Cancelled, _) => vec!["a requester that left"],
-        Event::Finished(_, stats) if stats.positions_replayed > 0 => vec!["a replay"],
-        Event::Finished(..) => vec![],
+        Event::Finished(_, stats) => {
+            let seen = [(stats.positions_replayed > 0, "a replay"), (stats.rollbacks > 0, "a rollback")];
+            seen.into_iter().filter_map(|(seen, sight)| seen.then_some(sight)).collect()
+        }
         Event::Failed(_) => vec!["a failed engine"],
     }
 }
@@ -144,6 +167,7 @@ fn hostile_worlds_get_into_everything() {
         "a replay",
         "a requester that left",
         "a resumed context",
+        "a rollback",
         "a shared batch",
         "a stopping cloud",
         "a token of an exit",

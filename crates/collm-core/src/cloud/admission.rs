@@ -7,6 +7,7 @@ use super::{Cloud, CloudConfig, context::Context};
 use crate::{
     frame::{Feed, Open, PROTOCOL, Refusal, RefusalCode},
     ids::SessionId,
+    time::Time,
 };
 
 /// Whether the handshake passes.
@@ -35,6 +36,12 @@ pub(super) fn check(open: &Open, config: &CloudConfig) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The session needs more positions than a context has here.
+pub(super) fn outgrown(context_max: u32) -> Refusal {
+    let message = format!("the session outgrows this cloud's context of {context_max} positions");
+    Refusal { code: RefusalCode::ContextLength, message }
+}
+
 fn difference(ours: &crate::frame::Identity, theirs: &crate::frame::Identity) -> String {
     let fields = [
         ("pair", ours.pair.clone(), theirs.pair.clone()),
@@ -53,8 +60,8 @@ fn difference(ours: &crate::frame::Identity, theirs: &crate::frame::Identity) ->
 
 impl Cloud {
     /// Makes room for one more context.
-    pub(super) fn admit_context(&mut self) -> Result<(), Refusal> {
-        if self.contexts.len() < self.config.contexts_max as usize || self.drop_least_recent(None) {
+    pub(super) fn admit_context(&mut self, now: Time) -> Result<(), Refusal> {
+        if self.contexts.len() < self.config.contexts_max as usize || self.drop_least_recent(now, None) {
             return Ok(());
         }
         let message = format!("all {} contexts are in use; retry later", self.config.contexts_max);
@@ -62,11 +69,14 @@ impl Cloud {
     }
 
     /// Makes room for `bytes` more of uploads by `session`.
-    pub(super) fn admit_bytes(&mut self, session: SessionId, bytes: usize) -> Result<(), Refusal> {
-        while self.states_bytes() + bytes > self.config.states_bytes_max {
-            if !self.drop_least_recent(Some(session)) {
-                let message =
-                    format!("the {} bytes for hidden states are in use; retry later", self.config.states_bytes_max);
+    pub(super) fn admit_bytes(&mut self, now: Time, session: SessionId, bytes: usize) -> Result<(), Refusal> {
+        let bytes_max = self.config.states_bytes_max;
+        let own = self.contexts.get(&session).map_or(0, Context::bytes);
+        // A session that cannot fit at all must not drive out the others first.
+        let possible = own + bytes <= bytes_max;
+        while self.states_bytes() + bytes > bytes_max {
+            if !possible || !self.drop_least_recent(now, Some(session)) {
+                let message = format!("the {bytes_max} bytes for hidden states are in use; retry later");
                 return Err(Refusal { code: RefusalCode::Busy, message });
             }
         }
@@ -74,8 +84,9 @@ impl Cloud {
     }
 
     /// Drops the idle context that was not used for longest, except one. Its edge, if there, hears of it at its next ask.
-    fn drop_least_recent(&mut self, except: Option<SessionId>) -> bool {
-        let idle = |context: &&Context| context.work.is_idle() && Some(context.session) != except;
+    fn drop_least_recent(&mut self, now: Time, except: Option<SessionId>) -> bool {
+        let hold = self.config.hold;
+        let idle = |context: &&Context| context.gives_way(now, context.used + hold) && Some(context.session) != except;
         let Some(session) = self.contexts.values().filter(idle).min_by_key(|context| context.used).map(|c| c.session)
         else {
             return false;

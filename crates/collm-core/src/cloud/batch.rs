@@ -5,7 +5,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use super::{Batch, BatchOutcome, BatchPart, Cloud, Output, context::Context};
+use super::{Batch, BatchOutcome, BatchPart, Cloud, Output, admission, context::Context};
 use crate::{
     frame::{Answer, Refusal, RefusalCode, ToEdge},
     ids::{Epoch, Position, SessionId, SlotId},
@@ -78,11 +78,11 @@ impl Cloud {
         let Some(context) = self.contexts.get_mut(&part.session).filter(|context| part.is_of(context)) else {
             return;
         };
-        // A question about an earlier position may have come meanwhile; then these rows must be computed again.
         if context.computed == part.first {
             context.computed += part.rows;
         }
         context.used = now;
+        let mut outgrown = false;
         for (&position, choice) in part.positions.iter().zip(choices) {
             let Some(question) = context.work.take(position) else {
                 continue;
@@ -103,9 +103,16 @@ impl Cloud {
                 if let Some(peer) = context.peer.and_then(|peer| self.peers.get_mut(&peer)) {
                     peer.open.epoch = context.epoch;
                 }
-                return;
+                break;
             }
-            context.feed_back(choice.token, context_max, now);
+            outgrown |= !context.feed_back(choice.token, context_max, now);
+        }
+        // A question about an earlier position may have come meanwhile: its rows must be computed again.
+        context.computed = context.computed.min(context.work.first_position().map_or(u32::MAX, |first| first.0));
+        let peer = context.peer.filter(|_| outgrown);
+        if let Some(peer) = peer {
+            self.detach(now, peer);
+            self.end_stream(peer, admission::outgrown(context_max));
         }
     }
 
@@ -125,10 +132,9 @@ impl Cloud {
         let mut waiting: Vec<(Time, SessionId)> =
             self.contexts.values().filter_map(|context| Some((context.work.since()?, context.session))).collect();
         waiting.sort_unstable();
-        waiting.truncate(self.config.batch_rows_max as usize);
         let mut served = Vec::new();
         for (_, session) in waiting {
-            if self.give_slot(session) {
+            if served.len() < self.config.batch_rows_max as usize && self.give_slot(now, session) {
                 let context = self.contexts.get_mut(&session).expect("listed above; giving slots removes no context");
                 context.used = now;
                 let rows = context.rows_wanted(self.config.block_rows);
@@ -139,22 +145,33 @@ impl Cloud {
     }
 
     /// Makes sure that a context has a slot, at the expense of an idle one if need be.
-    fn give_slot(&mut self, session: SessionId) -> bool {
+    fn give_slot(&mut self, now: Time, session: SessionId) -> bool {
         if self.contexts[&session].slot.is_some() {
             return true;
         }
-        let Some(slot) = self.free_slots.pop().or_else(|| self.take_idle_slot()) else {
+        let Some(slot) = self.free_slots.pop().or_else(|| self.take_idle_slot(now)) else {
             return false;
         };
         let context = self.contexts.get_mut(&session).expect("looked up above");
         context.slot = Some(slot);
+        context.held_since = now;
         context.computed = 0;
         true
     }
 
+    /// When a slot may change hands for a session that waits for one.
+    pub(super) fn next_slot_at(&self) -> Option<Time> {
+        let waits = |context: &Context| context.slot.is_none() && !context.work.is_idle();
+        let idle = |context: &&Context| context.slot.is_some() && context.work.is_idle();
+        let some_wait = self.running.is_none() && self.contexts.values().any(waits);
+        let free = self.contexts.values().filter(idle).map(|context| context.held_since + self.config.hold).min();
+        free.filter(|_| some_wait)
+    }
+
     /// Takes the slot of the idle context that was not used for longest. Its states stay: it can be computed again.
-    fn take_idle_slot(&mut self) -> Option<SlotId> {
-        let idle = |context: &&mut Context| context.work.is_idle() && context.slot.is_some();
+    fn take_idle_slot(&mut self, now: Time) -> Option<SlotId> {
+        let hold = self.config.hold;
+        let idle = |context: &&mut Context| context.slot.is_some() && context.gives_way(now, context.held_since + hold);
         let context = self.contexts.values_mut().filter(idle).min_by_key(|context| context.used)?;
         context.computed = 0;
         context.slot.take()

@@ -29,6 +29,8 @@ pub(super) struct Context {
     pub(super) held: Held,
     pub(super) work: Work,
     pub(super) used: Time,
+    /// Since when it has its slot.
+    pub(super) held_since: Time,
 }
 
 /// What was uploaded.
@@ -75,6 +77,7 @@ impl Context {
             },
             work: Work::none(),
             used: now,
+            held_since: now,
         }
     }
 
@@ -137,19 +140,27 @@ impl Context {
         self.work = Work::Generate { next, left, stop };
     }
 
-    /// Takes the generated token as the next input, and asks for its successor unless the text ends here.
-    pub(super) fn feed_back(&mut self, token: TokenId, context_max: u32, now: Time) {
+    /// Whether others may have what this context holds: nobody waits for it, and its edge is away or has had it until `held_until`.
+    pub(super) fn gives_way(&self, now: Time, held_until: Time) -> bool {
+        self.work.is_idle() && (self.peer.is_none() || now >= held_until)
+    }
+
+    /// Takes the generated token as the next input, and asks for its successor unless the text ends here. `false` if there is no room
+    /// for it.
+    pub(super) fn feed_back(&mut self, token: TokenId, context_max: u32, now: Time) -> bool {
         let (Work::Generate { left, stop, .. }, Held::Tokens(tokens)) = (&mut self.work, &mut self.held) else {
-            return;
+            return true;
         };
         let (left, stop) = (*left, std::mem::take(stop));
         let length = tokens.len() as u32;
-        if left <= 1 || stop.contains(&token) || length >= context_max {
-            self.work = Work::none();
-        } else {
+        let goes_on = left > 1 && !stop.contains(&token);
+        if goes_on && length < context_max {
             tokens.push(token);
             self.generate(Position(length), left - 1, stop, now);
+            return true;
         }
+        self.work = Work::none();
+        !goes_on
     }
 
     /// Rows to compute next: up to the last open question, but never the whole of a block that the answer has a part in.
@@ -237,6 +248,10 @@ impl Work {
     /// When the longest waiting question came.
     pub(super) fn since(&self) -> Option<Time> {
         self.questions().map(|question| question.since).min()
+    }
+
+    pub(super) fn first_position(&self) -> Option<Position> {
+        self.questions().map(|question| question.position).min()
     }
 
     fn last_position(&self) -> Option<Position> {

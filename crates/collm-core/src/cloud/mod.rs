@@ -46,6 +46,9 @@ pub struct CloudConfig {
     pub states_bytes_max: usize,
     /// A context that nobody used for so long is dropped.
     pub idle_max: Duration,
+    /// However many wait, a session that is being answered keeps its slot for so long, and its context for so long after each use: if
+    /// those in the middle of an answer took from each other, all would be computed anew for every token.
+    pub hold: Duration,
 }
 
 /// What a cloud holds at a moment.
@@ -158,7 +161,8 @@ impl Cloud {
     /// When to call [`Cloud::handle_timeout`], if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Time> {
         let idle = self.contexts.values().filter(|context| context.work.is_idle());
-        idle.map(|context| context.used + self.config.idle_max).min()
+        let stale = idle.map(|context| context.used + self.config.idle_max);
+        stale.chain(self.next_slot_at()).min()
     }
 
     /// What is held now.
@@ -259,7 +263,7 @@ impl Cloud {
             }
             ToCloud::Generate { position, tokens_max, stop, .. } => {
                 let left = tokens_max.min(self.config.context);
-                self.admit_bytes(self.peers[&peer].open.session, left as usize * size_of::<TokenId>())?;
+                self.admit_bytes(now, self.peers[&peer].open.session, left as usize * size_of::<TokenId>())?;
                 self.question(now, peer, position, |context| {
                     let possible = context.feed == Feed::Tokens && position.0 + 1 == context.held.rows() && left > 0;
                     context.generate(position, left, stop, now);
@@ -291,10 +295,9 @@ impl Cloud {
             return Err(malformed("positions that were uploaded before"));
         }
         if held.saturating_add(rows) > context_max {
-            let message = format!("the session outgrows this cloud's context of {context_max} positions");
-            return Err(Refusal { code: RefusalCode::ContextLength, message });
+            return Err(admission::outgrown(context_max));
         }
-        self.admit_bytes(session, bytes)?;
+        self.admit_bytes(now, session, bytes)?;
         self.peer(peer).replaying = false;
         if push(&mut self.context(now, peer)?.held) {
             Ok(())
@@ -332,7 +335,7 @@ impl Cloud {
     fn context(&mut self, now: Time, peer: PeerId) -> Result<&mut Context, Refusal> {
         let session = self.peers[&peer].open.session;
         if !self.contexts.contains_key(&session) {
-            self.admit_context()?;
+            self.admit_context(now)?;
             self.contexts_made += 1;
             let context = Context::new(&self.peers[&peer].open, self.contexts_made, peer, now);
             self.contexts.insert(session, context);

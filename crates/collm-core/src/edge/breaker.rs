@@ -12,7 +12,7 @@ use crate::{ids::SessionId, time::Time};
 pub struct BreakerConfig {
     /// After the first failure.
     pub pause_first: Duration,
-    /// At most; the pause doubles with each failed probe.
+    /// At most; the pause doubles with each failure until the cloud answers again.
     pub pause_max: Duration,
 }
 
@@ -54,9 +54,13 @@ impl Breaker {
         }
     }
 
-    /// A handshake passed.
+    /// A handshake passed: the others may connect, too.
     pub(super) fn succeed(&mut self) {
         self.state = State::Closed;
+    }
+
+    /// The cloud has answered. A handshake alone does not shorten the next pause: a cloud may open and then fail, again and again.
+    pub(super) fn prove(&mut self) {
         self.pause = self.config.pause_first;
     }
 
@@ -64,10 +68,7 @@ impl Breaker {
     pub(super) fn fail(&mut self, now: Time, session: SessionId) {
         match self.state {
             State::Closed => self.open(now),
-            State::HalfOpen { probe } if probe == session => {
-                self.pause = (self.pause * 2).min(self.config.pause_max);
-                self.open(now);
-            }
+            State::HalfOpen { probe } if probe == session => self.open(now),
             State::Open { .. } | State::HalfOpen { .. } => {}
         }
     }
@@ -79,16 +80,18 @@ impl Breaker {
         }
     }
 
-    /// When the pause ends.
-    pub(super) fn retry_at(&self) -> Option<Time> {
+    /// From when on somebody may try; `None` while a probe decides.
+    pub(super) fn next_attempt(&self) -> Option<Time> {
         match self.state {
+            State::Closed => Some(Time::default()),
             State::Open { until } => Some(until),
-            State::Closed | State::HalfOpen { .. } => None,
+            State::HalfOpen { .. } => None,
         }
     }
 
     fn open(&mut self, now: Time) {
         self.state = State::Open { until: now + self.pause };
+        self.pause = (self.pause * 2).min(self.config.pause_max);
     }
 }
 
@@ -113,7 +116,7 @@ mod tests {
         assert!(breaker.admits(at(0), A));
         breaker.fail(at(0), A);
         breaker.fail(at(1), B);
-        assert_eq!(breaker.retry_at(), Some(at(100)), "the second loss of the same cloud does not count");
+        assert_eq!(breaker.next_attempt(), Some(at(100)), "the second loss of the same cloud does not count");
         assert!(!breaker.admits(at(99), A));
         assert!(breaker.admits(at(100), A));
         assert!(!breaker.admits(at(100), B), "only the probe");
@@ -122,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pause_doubles_up_to_its_limit_and_a_success_resets_it() {
+    fn the_pause_doubles_up_to_its_limit_and_an_answer_resets_it() {
         let mut breaker = breaker();
         breaker.fail(at(0), A);
         let mut now = 100;
@@ -130,12 +133,17 @@ mod tests {
             assert!(breaker.admits(at(now), A));
             breaker.fail(at(now), A);
             now += pause;
-            assert_eq!(breaker.retry_at(), Some(at(now)));
+            assert_eq!(breaker.next_attempt(), Some(at(now)));
         }
         assert!(breaker.admits(at(now), A));
         breaker.succeed();
         breaker.fail(at(now), A);
-        assert_eq!(breaker.retry_at(), Some(at(now + 100)));
+        assert_eq!(breaker.next_attempt(), Some(at(now + 300)), "a handshake is not an answer");
+        assert!(breaker.admits(at(now + 300), A));
+        breaker.succeed();
+        breaker.prove();
+        breaker.fail(at(now + 300), A);
+        assert_eq!(breaker.next_attempt(), Some(at(now + 400)));
     }
 
     #[test]

@@ -91,6 +91,9 @@ pub enum Loss {
     /// It failed a moment ago and is not tried again yet.
     #[error("the cloud failed a moment ago and is not tried again yet")]
     BreakerOpen,
+    /// The hidden states do not fit the encoding of the upload.
+    #[error("the hidden states cannot be uploaded: {0}")]
+    Unsendable(String),
     /// It broke the protocol.
     #[error("the cloud broke the protocol: {0}")]
     Protocol(&'static str),

@@ -163,9 +163,7 @@ impl Edge {
         for id in ids {
             self.with(now, id, session::Session::handle_timeout);
         }
-        if self.breaker.retry_at().is_some_and(|at| now >= at) {
-            self.connect_all(now);
-        }
+        self.connect_all(now);
     }
 
     /// The next thing to do, in order.
@@ -177,8 +175,9 @@ impl Edge {
     pub fn poll_timeout(&self) -> Option<Time> {
         let patience = self.config.ask_deadline;
         let deadlines = self.sessions.values().filter_map(|session| session.deadline(patience));
-        let wanted = self.sessions.values().any(Session::wants_stream);
-        deadlines.chain(self.breaker.retry_at().filter(|_| wanted)).min()
+        let wanted = self.sessions.values().filter_map(Session::wants_stream_from).min();
+        let attempt = wanted.and_then(|from| Some(from.max(self.breaker.next_attempt()?)));
+        deadlines.chain(attempt).min()
     }
 
     /// Sessions that are being answered or wait for a slot.

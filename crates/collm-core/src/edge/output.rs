@@ -71,8 +71,8 @@ pub enum Stage {
 /// What came of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobOutcome {
-    /// States for upload, if the job asked for them: one row a row of the job.
-    pub states: Option<StateBlock>,
+    /// States for upload, if the job asked for them: one row a row of the job, or why they cannot be written in the encoding asked for.
+    pub states: Option<Result<StateBlock, String>>,
     /// The exit's proposal, if the job asked for it.
     pub choice: Option<Choice>,
     /// Time the engine took.

@@ -29,8 +29,8 @@ pub(super) struct Uplink {
 enum State {
     /// Not wanted, or refused for good.
     Off,
-    /// Wanted, and not there.
-    Down,
+    /// Wanted from this moment on, and not there.
+    Down(Time),
     /// Opened by us, not yet confirmed.
     Opening {
         since: Time,
@@ -44,7 +44,7 @@ impl Uplink {
     pub(super) fn new(session: SessionId, wanted: bool, rows_max: u32) -> Self {
         Self {
             stream: StreamId { session, attempt: 0 },
-            state: if wanted { State::Down } else { State::Off },
+            state: if wanted { State::Down(Time::default()) } else { State::Off },
             log: StateLog::default(),
             sent: 0,
             sent_ever: 0,
@@ -52,9 +52,12 @@ impl Uplink {
         }
     }
 
-    /// Whether a stream should be opened when the breaker allows it.
-    pub(super) fn wants_stream(&self) -> bool {
-        self.state == State::Down
+    /// From when on a stream should be opened, if the breaker allows it.
+    pub(super) fn wanted_from(&self) -> Option<Time> {
+        match self.state {
+            State::Down(from) => Some(from),
+            _ => None,
+        }
     }
 
     /// Whether `stream` is the one in use.
@@ -98,9 +101,9 @@ impl Uplink {
         (self.sent <= self.sent_ever).then_some(waited)
     }
 
-    /// The stream is gone; try again later, or never.
-    pub(super) fn lose(&mut self, retry: bool) {
-        self.state = if retry { State::Down } else { State::Off };
+    /// The stream is gone; try again from a moment on, or never.
+    pub(super) fn lose(&mut self, again: Option<Time>) {
+        self.state = again.map_or(State::Off, State::Down);
     }
 
     /// Says goodbye on a stream that is open.

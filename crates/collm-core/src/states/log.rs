@@ -43,7 +43,7 @@ impl StateLog {
             self.rows = first;
             self.bytes -= block.bytes().len();
             if keep > 0 {
-                self.push(block.slice(0, keep));
+                self.push(block.copy_first(keep));
                 break;
             }
         }

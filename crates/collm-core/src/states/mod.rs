@@ -92,6 +92,13 @@ impl StateBlock {
         &self.bytes
     }
 
+    /// The first rows of the block, in memory of their own: what is kept must not hold on to what is not.
+    #[must_use]
+    pub fn copy_first(&self, rows: u32) -> Self {
+        let bytes = Bytes::copy_from_slice(self.slice(0, rows).bytes());
+        Self { bytes, ..*self }
+    }
+
     /// Rows `[from, to)` of the block, sharing its memory. Panics if the range is empty or outside.
     #[must_use]
     pub fn slice(&self, from: u32, to: u32) -> Self {

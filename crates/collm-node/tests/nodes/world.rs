@@ -72,6 +72,7 @@ pub(crate) fn cloud_options() -> CloudOptions {
         contexts_max: 8,
         states_bytes_max: 1 << 20,
         idle_max: Duration::from_secs(60),
+        hold: Duration::from_millis(20),
     })
 }
 

@@ -115,6 +115,9 @@ impl Session {
         }
         let asked = self.asks.front().is_some_and(|ask| ask.position == answer.position);
         let followed = matches!(self.phase, Phase::Following(_)) && answer.position == self.last_position();
+        if asked || followed {
+            around.breaker.prove();
+        }
         if asked {
             self.stats.count_answer(answer);
             self.ask_answered(answer, around);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Phase, Session, Surroundings, second_source};
+use super::{Again, Phase, Session, Surroundings, second_source};
 use crate::{
     edge::{Event, Loss, Output},
     sampling::Choice,
@@ -11,17 +11,27 @@ use crate::{
 impl Session {
     pub(super) fn break_off(&mut self, what: &'static str, around: &mut Surroundings<'_>) {
         self.uplink.disconnect(around.out);
-        self.lose(Loss::Protocol(what), true, around);
+        self.lose(Loss::Protocol(what), Again::WithOthers, around);
     }
 
     /// The stream is gone: what waited for it goes on at the edge.
-    pub(super) fn lose(&mut self, loss: Loss, retry: bool, around: &mut Surroundings<'_>) {
-        self.uplink.lose(retry);
-        if retry {
-            around.breaker.fail(around.now, self.id());
-        } else {
-            around.breaker.release(around.now, self.id());
-        }
+    pub(super) fn lose(&mut self, loss: Loss, again: Again, around: &mut Surroundings<'_>) {
+        let id = self.id();
+        let from = match again {
+            Again::WithOthers => {
+                around.breaker.fail(around.now, id);
+                Some(around.now)
+            }
+            Again::After(pause) => {
+                around.breaker.release(around.now, id);
+                Some(around.now + pause)
+            }
+            Again::Never => {
+                around.breaker.release(around.now, id);
+                None
+            }
+        };
+        self.uplink.lose(from);
         self.say_alone(loss, around);
         self.stop_waiting(around.now, Duration::ZERO);
         let unguessed = self.asks.iter().any(|ask| ask.guess.is_none());
@@ -40,6 +50,14 @@ impl Session {
                 self.advance(around);
             }
         }
+    }
+
+    /// The states of this session cannot be uploaded, now or ever.
+    pub(super) fn give_up_cloud(&mut self, why: String, around: &mut Surroundings<'_>) {
+        if self.uplink.is_open() {
+            self.uplink.close(around.out);
+        }
+        self.lose(Loss::Unsendable(why), Again::Never, around);
     }
 
     /// Goes on without asking, with the guess if there is one.

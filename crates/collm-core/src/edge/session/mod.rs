@@ -21,7 +21,7 @@ use super::{
     StreamId, breaker::Breaker, outlook::Outlook, uplink::Uplink,
 };
 use crate::{
-    frame::{Feed, Open, PROTOCOL, ToEdge},
+    frame::{Feed, Open, PROTOCOL, RefusalCode, ToEdge},
     ids::{Epoch, Position, SessionId, SlotId, TokenId},
     policy::{Mode, Policy},
     sampling::{Choice, Scoring},
@@ -84,6 +84,17 @@ enum Rows {
     Second(u32),
 }
 
+/// When to try a lost cloud again.
+#[derive(Debug, Clone, Copy)]
+enum Again {
+    /// It will never take this session.
+    Never,
+    /// When the breaker lets anyone: what happened concerns all sessions.
+    WithOthers,
+    /// It has no room for this session now; the others are none the wiser.
+    After(Duration),
+}
+
 /// An ask that is not answered.
 #[derive(Debug, Clone, Copy)]
 struct OpenAsk {
@@ -125,7 +136,7 @@ impl Session {
             request,
         };
         session.connect(around);
-        if session.uplink.wants_stream() {
+        if session.uplink.wanted_from().is_some() {
             session.say_alone(Loss::BreakerOpen, around);
         }
         session.advance(around);
@@ -140,8 +151,8 @@ impl Session {
         self.finished
     }
 
-    pub(super) fn wants_stream(&self) -> bool {
-        self.uplink.wants_stream()
+    pub(super) fn wants_stream_from(&self) -> Option<Time> {
+        self.uplink.wanted_from()
     }
 
     /// The moment this session loses patience with the cloud.
@@ -156,7 +167,8 @@ impl Session {
 
     /// Opens a stream if one is wanted and the breaker agrees.
     pub(super) fn connect(&mut self, around: &mut Surroundings<'_>) {
-        if self.uplink.wants_stream() && around.breaker.admits(around.now, self.id()) {
+        let is_due = self.uplink.wanted_from().is_some_and(|from| around.now >= from);
+        if is_due && around.breaker.admits(around.now, self.id()) {
             self.stats.connections += 1;
             let open = Open {
                 protocol: PROTOCOL,
@@ -193,16 +205,16 @@ impl Session {
             ToEdge::Missing { epoch, held } if epoch == self.epoch => self.missing(held, around),
             ToEdge::Missing { .. } => {}
             ToEdge::Refused(refusal) => {
-                let retry = refusal.code.retryable();
                 self.uplink.disconnect(around.out);
-                self.lose(Loss::Refused(refusal), retry, around);
+                let again = Again::after(refusal.code, around.config.breaker.pause_max);
+                self.lose(Loss::Refused(refusal), again, around);
             }
         }
     }
 
     pub(super) fn handle_link_down(&mut self, stream: StreamId, why: String, around: &mut Surroundings<'_>) {
         if self.uplink.is(stream) {
-            self.lose(Loss::Link(why), true, around);
+            self.lose(Loss::Link(why), Again::WithOthers, around);
         }
     }
 
@@ -210,7 +222,7 @@ impl Session {
         let patience = around.config.ask_deadline;
         if self.deadline(patience).is_some_and(|deadline| around.now >= deadline) {
             self.uplink.disconnect(around.out);
-            self.lose(Loss::Deadline(patience), true, around);
+            self.lose(Loss::Deadline(patience), Again::WithOthers, around);
         }
     }
 
@@ -289,6 +301,16 @@ impl Session {
             Mode::Naive => Some(Encoding::F32),
             Mode::Exact => (config.exact_upload == ExactUpload::States).then_some(Encoding::F32),
             Mode::Whole | Mode::Cloud | Mode::Standalone => None,
+        }
+    }
+}
+
+impl Again {
+    fn after(refused: RefusalCode, pause: Duration) -> Self {
+        match refused {
+            RefusalCode::Busy => Self::After(pause),
+            code if code.retryable() => Self::WithOthers,
+            _ => Self::Never,
         }
     }
 }

@@ -39,10 +39,14 @@ impl Session {
             around.outlook.first_took(outcome.compute);
         }
         if self.upload_encoding(around.config).is_some() {
-            let Some(block) = outcome.states.filter(|block| block.rows() == rows) else {
-                return self.fail("the engine returned no states to upload".into(), around);
-            };
-            self.upload(block, around);
+            match outcome.states {
+                Some(Ok(block)) if block.rows() == rows => self.upload(block, around),
+                Some(Err(why)) => self.give_up_cloud(why, around),
+                _ => return self.fail("the engine returned no states to upload".into(), around),
+            }
+            if self.finished {
+                return;
+            }
         }
         match outcome.choice {
             _ if self.first_filled < self.length() => self.run_first(around),

@@ -62,8 +62,10 @@ impl Session {
         let likely = |ask: &OpenAsk| Some(around.outlook.likely(ask.guess?.confidence));
         let guesses: Option<Vec<f32>> = self.asks.iter().map(likely).collect();
         let first_due = self.asks.front().map(|ask| ask.since);
+        // Naive mode asks with nothing uploaded before: a second ask would wipe out the first.
+        let possible = !complete && self.request.mode != Mode::Naive;
         match (guesses, first_due) {
-            (Some(guesses), Some(since)) if !complete => {
+            (Some(guesses), Some(since)) if possible => {
                 self.request.run_ahead.pays(&guesses, around.outlook.ahead(since, around.now))
             }
             _ => false,
