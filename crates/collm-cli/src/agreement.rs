@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use collm_core::sampling::{Sampling, choose};
-use collm_engine::{Engine as _, Head, Input, Position, Row, SlotId, Stack, TokenId};
+use collm_engine::{BLOCK_ROWS, Engine as _, Head, Input, Position, Row, SlotId, Stack, TokenId};
 use collm_ggml::{GgmlEngine, LoadOptions, Threads};
 use collm_http::{ChatMessage, Markup, TextModel as _};
 
@@ -14,8 +14,9 @@ use crate::{models, text_model::GgufTextModel, ui::progress::ProgressMode};
 /// Positions of a prompt computed at once: as a whole model on the device does, so that nothing but the text differs.
 const PROMPT_ROWS: usize = 512;
 
-/// Positions of an answer computed at once. So few have the same results as one by one, which is how they were written.
-const ANSWER_ROWS: usize = 32;
+/// Positions of an answer computed at once: never a whole block, so that they have the same results as one by one, which is
+/// how they were written.
+const ANSWER_ROWS: usize = BLOCK_ROWS - 1;
 
 /// The whole model, to compare with.
 pub(crate) struct Judge {

@@ -1,9 +1,9 @@
 //! What the policy must give: both parts computed here, without network, cache, batches or threads.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use collm_core::sampling::{Choice, Sampling, choose};
-use collm_engine::{Engine as _, Head, Input, Position, Row, SlotId, Stack, TokenId};
+use collm_engine::{BLOCK_ROWS, Engine as _, Head, Input, Position, Row, SlotId, Stack, TokenId};
 use collm_ggml::{GgmlEngine, LoadOptions, Threads, Vocabulary};
 use collm_model::{
     ModelFile,
@@ -21,6 +21,9 @@ pub(crate) struct Reference {
     vocabulary: Vocabulary,
     template: ChatTemplate,
 }
+
+/// The only one.
+const SLOT: SlotId = SlotId(0);
 
 /// What each side would say after one position.
 #[derive(Debug, Clone, Copy)]
@@ -61,18 +64,28 @@ impl Reference {
 
     /// What both sides would say where each token of the answer stands.
     fn verdicts(&mut self, prompt: &[TokenId], answer: &[TokenId]) -> Vec<Verdicts> {
-        let tokens = [prompt, &answer[..answer.len() - 1]].concat();
-        let rows: Vec<Row> =
-            (0..tokens.len()).map(|index| Row { slot: SlotId(0), position: Position(index as u32) }).collect();
-        let states = run(&mut self.edge, Stack::Lower, &rows, Input::Tokens(&tokens));
+        let mut verdicts = Vec::new();
+        // As nodes compute: a prompt's blocks whole, an answer's never.
+        let decided = &answer[..answer.len() - 1];
+        for piece in iter::once(prompt).chain(decided.chunks(BLOCK_ROWS - 1)) {
+            verdicts.extend(self.advance(piece));
+        }
+        self.edge.truncate(SLOT, 0);
+        self.cloud.truncate(SLOT, 0);
+        verdicts.split_off(prompt.len() - 1)
+    }
+
+    /// What both sides say after each of the next tokens, all computed in one call.
+    fn advance(&mut self, tokens: &[TokenId]) -> Vec<Verdicts> {
+        let start = self.edge.filled(Stack::Lower, SLOT);
+        let positions = (start..start + tokens.len()).map(|index| Position(index as u32));
+        let rows: Vec<Row> = positions.map(|position| Row { slot: SLOT, position }).collect();
+        let states = run(&mut self.edge, Stack::Lower, &rows, Input::Tokens(tokens));
         let tail = run(&mut self.edge, Stack::Tail, &rows, Input::Hidden(&states));
         let uploaded: Vec<f32> = states.iter().map(|value| f16::from_f32(*value).to_f32()).collect();
         let upper = run(&mut self.cloud, Stack::Upper, &rows, Input::Hidden(&uploaded));
-        self.edge.truncate(SlotId(0), 0);
-        self.cloud.truncate(SlotId(0), 0);
-        let first = prompt.len() - 1;
-        let exit2 = score(&mut self.edge, Head::Exit2, &tail, first);
-        let cloud = score(&mut self.cloud, Head::Final, &upper, first);
+        let exit2 = score(&mut self.edge, Head::Exit2, &tail);
+        let cloud = score(&mut self.cloud, Head::Final, &upper);
         exit2.into_iter().zip(cloud).map(|(exit2, cloud)| Verdicts { exit2, cloud }).collect()
     }
 }
@@ -108,11 +121,11 @@ fn run(engine: &mut GgmlEngine, stack: Stack, rows: &[Row], input: Input<'_>) ->
     hidden
 }
 
-/// Greedy choices after all rows from `first` on.
-fn score(engine: &mut GgmlEngine, head: Head, hidden: &[f32], first: usize) -> Vec<Choice> {
-    let (width, vocabulary) = (engine.shape().width, engine.shape().vocabulary);
+/// Greedy choices after all these states. They do not depend on positions.
+fn score(engine: &mut GgmlEngine, head: Head, hidden: &[f32]) -> Vec<Choice> {
+    let vocabulary = engine.shape().vocabulary;
     let mut logits = Vec::new();
-    engine.score(head, &hidden[first * width..], &mut logits).expect("the states are finite");
-    let rows = logits.chunks_exact_mut(vocabulary).zip(first..);
-    rows.map(|(row, at)| choose(row, &Sampling::GREEDY, Position(at as u32), &[]).expect("finite logits")).collect()
+    engine.score(head, hidden, &mut logits).expect("the states are finite");
+    let rows = logits.chunks_exact_mut(vocabulary);
+    rows.map(|row| choose(row, &Sampling::GREEDY, Position(0), &[]).expect("finite logits")).collect()
 }
