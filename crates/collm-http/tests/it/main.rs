@@ -1,5 +1,6 @@
 //! The API over an edge with a scripted engine.
 
+mod async_openai;
 mod edge;
 mod generate;
 mod openai;
