@@ -83,9 +83,11 @@ impl<W: Send + 'static> EngineThread<W> {
         self.ended.cancelled().await;
     }
 
-    /// Stops the thread after the work under way, and waits until the engine is gone.
-    pub(crate) async fn stop(mut self) {
+    /// Stops the thread after the work under way, and waits until the engine is gone. Nobody hears its `reports` any more:
+    /// they are dropped first, since a thread that waits for room among them would never end.
+    pub(crate) async fn stop<R>(mut self, reports: tokio::sync::mpsc::Receiver<R>) {
         self.stop.store(true, Ordering::Relaxed);
+        drop(reports);
         let (closed, _) = mpsc::channel();
         self.queue = closed;
         self.ended().await;
@@ -115,6 +117,11 @@ mod tests {
 
     type Never = std::convert::Infallible;
 
+    /// Of performers that report elsewhere.
+    fn no_reports() -> tokio::sync::mpsc::Receiver<()> {
+        tokio::sync::mpsc::channel(1).1
+    }
+
     #[tokio::test]
     async fn work_is_performed_in_order_by_what_cannot_leave_the_thread() {
         let (results, mut done) = tokio::sync::mpsc::unbounded_channel();
@@ -127,7 +134,7 @@ mod tests {
         for expected in 100..103 {
             assert_eq!(done.recv().await, Some(expected));
         }
-        thread.stop().await;
+        thread.stop(no_reports()).await;
         assert_eq!(done.recv().await, None, "the performer is dropped with its thread");
     }
 
@@ -145,12 +152,29 @@ mod tests {
         thread.submit(1);
         thread.submit(2);
         assert_eq!(has_entered.recv().await, Some(1));
-        let stopping = tokio::spawn(thread.stop());
+        let stopping = tokio::spawn(thread.stop(no_reports()));
         // Polls the task once, up to its wait for the thread.
         tokio::task::yield_now().await;
         release.send(()).expect("the first piece waits");
         stopping.await.expect("stops");
         assert_eq!(has_entered.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn reports_that_nobody_reads_do_not_keep_it_from_stopping() {
+        let (report, mut reports) = tokio::sync::mpsc::channel(1);
+        let thread = EngineThread::start("test-engine", || {
+            Ok::<_, Never>(move |()| {
+                for number in 0..3 {
+                    let _ = report.blocking_send(number);
+                }
+            })
+        });
+        let thread = thread.await.expect("starts");
+        thread.submit(());
+        // Two more are to come, and there is room for one.
+        assert_eq!(reports.recv().await, Some(0));
+        thread.stop(reports).await;
     }
 
     #[tokio::test]

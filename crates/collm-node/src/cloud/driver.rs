@@ -103,7 +103,7 @@ impl Driver {
         }
         // Their edges need not wait for the batch under way.
         drop(self.peers);
-        self.engine.stop().await;
+        self.engine.stop(arrivals).await;
         Ok(())
     }
 

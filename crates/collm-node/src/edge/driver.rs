@@ -120,7 +120,7 @@ impl Driver {
             self.settle();
         }
         // Those who wait for answers or for the drain see their channels close.
-        self.engine.stop().await;
+        self.engine.stop(self.arrivals).await;
     }
 
     fn is_drained(&self) -> bool {
