@@ -14,8 +14,10 @@ use collm_wire::{
     SESSION_METADATA, SessionParser, frame_bytes,
     proto::{CloudFrame, cloud_client::CloudClient},
 };
-use tokio::{sync::mpsc, time::sleep};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
 use tonic::{
     Request, Status, Streaming,
     metadata::AsciiMetadataValue,
@@ -49,7 +51,7 @@ pub enum EndpointError {
     },
 }
 
-/// How long a stream that is done with may take to deliver its last frames.
+/// How long a stream may take to deliver its last frames once it has closed its session.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// The shared connection.
@@ -60,12 +62,18 @@ pub(super) struct CloudChannel {
     upload_bytes_max: usize,
 }
 
-/// The driver's end of one stream. Dropping it ends the stream after what was sent.
+/// The driver's end of one stream. Dropping it resets the stream, so that what is still queued does not compete with the
+/// streams that come after it; unless a [`ToCloud::Close`] was sent, which is delivered together with all before it.
 #[derive(Debug)]
 pub(super) struct Uplink {
     outbox: Outbox,
-    _open: DropGuard,
+    /// Dropped without a word: reset.
+    farewell: Option<oneshot::Sender<Farewell>>,
 }
+
+/// The session is closed.
+#[derive(Debug)]
+struct Farewell;
 
 impl CloudChannel {
     /// Nothing is sent yet.
@@ -79,28 +87,30 @@ impl CloudChannel {
     /// one end.
     pub(super) fn connect(&self, stream: StreamId, open: &Open, arrivals: mpsc::Sender<Arrival>) -> Uplink {
         let (outbox, outgoing) = outbox(self.upload_bytes_max);
-        let closed = CancellationToken::new();
-        let call = Call {
-            client: self.client.clone(),
-            stream,
-            parser: SessionParser::new(open, self.limits),
-            arrivals,
-            closed: closed.clone(),
-        };
-        tokio::spawn(call.run(outgoing));
-        Uplink { outbox, _open: closed.drop_guard() }
+        let (farewell, over) = oneshot::channel();
+        let call =
+            Call { client: self.client.clone(), stream, parser: SessionParser::new(open, self.limits), arrivals };
+        tokio::spawn(call.run(outgoing, over));
+        Uplink { outbox, farewell: Some(farewell) }
     }
 }
 
 impl Uplink {
     /// Sends a frame and returns its bytes.
-    pub(super) fn send(&self, frame: ToCloud) -> Result<u64, Overflow> {
-        self.outbox.push(frame.into())
+    pub(super) fn send(&mut self, frame: ToCloud) -> Result<u64, Overflow> {
+        let closes = matches!(frame, ToCloud::Close);
+        let frame_bytes = self.outbox.push(frame.into())?;
+        if let Some(farewell) = self.farewell.take_if(|_| closes) {
+            self.outbox.finish();
+            // A call that has ended needs none.
+            let _ = farewell.send(Farewell);
+        }
+        Ok(frame_bytes)
     }
 
-    /// Frames and bytes that no connection has taken.
-    pub(super) fn waiting(&self) -> (u64, u64) {
-        self.outbox.waiting()
+    /// Frames and bytes that are lost if the stream is dropped now: no connection has taken them, nor will.
+    pub(super) fn unsent(&self) -> (u64, u64) {
+        if self.farewell.is_some() { self.outbox.waiting() } else { (0, 0) }
     }
 }
 
@@ -125,17 +135,13 @@ struct Call {
     stream: StreamId,
     parser: SessionParser,
     arrivals: mpsc::Sender<Arrival>,
-    /// Cancelled when the driver is done with the stream.
-    closed: CancellationToken,
 }
 
 impl Call {
-    async fn run(mut self, outgoing: Outgoing) {
-        let closed = self.closed.clone();
+    async fn run(mut self, outgoing: Outgoing, over: oneshot::Receiver<Farewell>) {
         let why = tokio::select! {
             why = self.talk(outgoing) => why,
-            // Dropping the call at once would reset the stream and lose its last frames.
-            () = async { closed.cancelled().await; sleep(LINGER).await } => return,
+            () = patience(over) => return,
         };
         debug!(session = %self.stream.session, attempt = self.stream.attempt, why, "stream ended");
         self.arrive(Arrival::LinkDown(self.stream, why)).await;
@@ -176,6 +182,13 @@ impl Call {
     async fn arrive(&self, arrival: Arrival) {
         // Fails when the edge has ended; then nobody wants to know.
         let _ = self.arrivals.send(arrival).await;
+    }
+}
+
+/// Resolves when the call is to be dropped, which resets the stream.
+async fn patience(over: oneshot::Receiver<Farewell>) {
+    if let Ok(Farewell) = over.await {
+        sleep(LINGER).await;
     }
 }
 

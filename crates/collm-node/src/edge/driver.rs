@@ -202,7 +202,7 @@ impl Driver {
 
     fn transmit(&mut self, stream: StreamId, frame: ToCloud) {
         // The core may not know yet that this stream failed.
-        let Some(uplink) = self.streams.get(&stream) else { return };
+        let Some(uplink) = self.streams.get_mut(&stream) else { return };
         match uplink.send(frame) {
             Ok(bytes) => self.count(stream.session, Traffic { frames_up: 1, bytes_up: bytes, ..Traffic::default() }),
             Err(overflow) => self.lose(stream, overflow.to_string()),
@@ -211,17 +211,24 @@ impl Driver {
 
     /// A stream that the core still counts on has failed.
     fn lose(&mut self, stream: StreamId, why: String) {
-        let Some(uplink) = self.streams.remove(&stream) else { return };
-        let (frames, bytes) = uplink.waiting();
-        if let Some(answering) = self.answers.get_mut(&stream.session) {
-            answering.traffic.retract_up(frames, bytes);
+        if self.drop_uplink(stream) {
+            self.lost.push_back((stream, why));
         }
-        self.lost.push_back((stream, why));
     }
 
     fn disconnect(&mut self, stream: StreamId) {
-        self.streams.remove(&stream);
+        self.drop_uplink(stream);
         self.lost.retain(|(lost, _)| *lost != stream);
+    }
+
+    /// Ends a stream, if it has not ended before.
+    fn drop_uplink(&mut self, stream: StreamId) -> bool {
+        let Some(uplink) = self.streams.remove(&stream) else { return false };
+        let (frames, bytes) = uplink.unsent();
+        if let Some(answering) = self.answers.get_mut(&stream.session) {
+            answering.traffic.retract_up(frames, bytes);
+        }
+        true
     }
 
     fn count(&mut self, session: SessionId, traffic: Traffic) {

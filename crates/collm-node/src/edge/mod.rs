@@ -93,8 +93,8 @@ pub struct Finished {
     pub traffic: Traffic,
 }
 
-/// gRPC messages of one session over all its streams, each with its length prefix. Upwards: those given to a connection
-/// that did not fail with them in its queue. HTTP/2 frames and headers come on top.
+/// gRPC messages of one session over all its streams, each with its length prefix. Upwards: without those that were still
+/// queued when their stream failed or was given up. HTTP/2 frames and headers come on top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traffic {
     /// Messages to the cloud.

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
@@ -14,12 +14,14 @@ use collm_wire::{frame_bytes, proto::EdgeFrame};
 use futures::Stream;
 use tokio::sync::mpsc;
 
-/// The end that the driver fills. Dropping it ends the stream after what is queued.
+/// The end that the driver fills. Dropping it ends the stream: at once, for what is queued is of no use to anyone and would only
+/// hold up other streams; or after what is queued, if it was told to [`Self::finish`].
 #[derive(Debug)]
 pub(super) struct Outbox {
     frames: mpsc::UnboundedSender<EdgeFrame>,
     waiting: Arc<Waiting>,
     bytes_max: usize,
+    finishes: bool,
 }
 
 /// The end that the connection empties.
@@ -34,6 +36,8 @@ pub(super) struct Outgoing {
 struct Waiting {
     frames: AtomicU64,
     bytes: AtomicU64,
+    /// Nobody wants it to be sent.
+    discarded: AtomicBool,
 }
 
 /// More is queued than may be.
@@ -48,7 +52,8 @@ pub(super) struct Overflow {
 pub(super) fn outbox(bytes_max: usize) -> (Outbox, Outgoing) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let waiting = Arc::new(Waiting::default());
-    (Outbox { frames: sender, waiting: Arc::clone(&waiting), bytes_max }, Outgoing { frames: receiver, waiting })
+    let outbox = Outbox { frames: sender, waiting: Arc::clone(&waiting), bytes_max, finishes: false };
+    (outbox, Outgoing { frames: receiver, waiting })
 }
 
 impl Outbox {
@@ -64,9 +69,21 @@ impl Outbox {
         Ok(frame_bytes)
     }
 
+    /// Lets what is queued be sent although this end is dropped.
+    pub(super) fn finish(&mut self) {
+        self.finishes = true;
+    }
+
     /// Frames and bytes that no connection has taken.
     pub(super) fn waiting(&self) -> (u64, u64) {
         (self.waiting.frames.load(Ordering::Relaxed), self.waiting.bytes.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        // Before the sender goes, whose end wakes the other side.
+        self.waiting.discarded.store(!self.finishes, Ordering::Release);
     }
 }
 
@@ -74,6 +91,9 @@ impl Stream for Outgoing {
     type Item = EdgeFrame;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<EdgeFrame>> {
+        if self.waiting.discarded.load(Ordering::Acquire) {
+            return Poll::Ready(None);
+        }
         let frame = std::task::ready!(self.frames.poll_recv(cx));
         if let Some(frame) = &frame {
             self.waiting.frames.fetch_sub(1, Ordering::Relaxed);
@@ -107,11 +127,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dropping_the_outbox_ends_the_stream_after_what_is_queued() {
+    async fn a_finished_outbox_ends_the_stream_after_what_is_queued() {
+        let (mut outbox, mut outgoing) = outbox(1024);
+        outbox.push(close()).expect("there is room");
+        outbox.finish();
+        drop(outbox);
+        assert_eq!(outgoing.next().await, Some(close()));
+        assert_eq!(outgoing.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn an_outbox_that_is_dropped_takes_along_what_is_queued() {
         let (outbox, mut outgoing) = outbox(1024);
         outbox.push(close()).expect("there is room");
         drop(outbox);
-        assert_eq!(outgoing.next().await, Some(close()));
         assert_eq!(outgoing.next().await, None);
     }
 }
