@@ -63,6 +63,15 @@ impl TextModel for Letters {
 }
 
 pub(crate) async fn edge() -> EdgeHandle {
+    start(|engine| engine).await
+}
+
+/// Whose engine fails at the call with this number, the first being 0.
+pub(crate) async fn failing_edge(call: u64) -> EdgeHandle {
+    start(move |engine| engine.failing_at(call)).await
+}
+
+async fn start(adapt: impl FnOnce(ScriptedEngine) -> ScriptedEngine + Send + 'static) -> EdgeHandle {
     let script = Script { turn_ends: 0.0, ..Script::default() };
     let sizes = Sizes { slots: 2, context: CONTEXT as usize, batch_rows_max: 32 };
     let identity = Identity {
@@ -88,12 +97,16 @@ pub(crate) async fn edge() -> EdgeHandle {
         breaker: BreakerConfig::default(),
     };
     let options = EdgeOptions { config, cloud: None, limits: Limits::DEFAULT };
-    let engine = move || Ok::<_, Infallible>(ScriptedEngine::edge(script, sizes));
+    let engine = move || Ok::<_, Infallible>(adapt(ScriptedEngine::edge(script, sizes)));
     EdgeNode::start(options, engine).await.expect("a scripted engine always loads")
 }
 
 pub(crate) async fn api() -> Router {
-    router(Api::new(edge().await, Arc::new(Letters::new()), card(), defaults()).with_metrics(|| "collm_up 1\n".into()))
+    api_of(edge().await)
+}
+
+pub(crate) fn api_of(edge: EdgeHandle) -> Router {
+    router(Api::new(edge, Arc::new(Letters::new()), card(), defaults()).with_metrics(|| "collm_up 1\n".into()))
 }
 
 pub(crate) fn card() -> ModelCard {

@@ -7,7 +7,7 @@ use axum::{
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use crate::edge::{CONTEXT, answer, api, get, post, refused, text};
+use crate::edge::{CONTEXT, answer, api, api_of, failing_edge, get, post, refused, text};
 
 const CHAT: &str = "/v1/chat/completions";
 const TEXT: &str = "/v1/completions";
@@ -19,7 +19,7 @@ async fn events(api: &Router, path: &str, body: Value) -> (Vec<Value>, bool) {
     assert_eq!(response.headers()[CONTENT_TYPE], "text/event-stream");
     let stream = text(response).await;
     let mut data: Vec<&str> = stream.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
-    let done = data.pop() == Some("[DONE]");
+    let done = data.pop_if(|last| *last == "[DONE]").is_some();
     (data.into_iter().map(|data| serde_json::from_str(data).expect("JSON")).collect(), done)
 }
 
@@ -276,6 +276,19 @@ async fn bad_requests_are_named() {
         assert_eq!((status, &error["code"]), (StatusCode::BAD_REQUEST, &json!(code)), "{body}: {error}");
         assert_eq!((&error["param"], &error["type"]), (&param, &json!("invalid_request_error")), "{body}: {error}");
     }
+}
+
+#[tokio::test]
+async fn a_failure_is_told_and_ends_the_stream() {
+    let body = |stream: bool| json!({"messages": hello(), "max_tokens": 50, "stream": stream});
+    let (chunks, done) = events(&api_of(failing_edge(9).await), CHAT, body(true)).await;
+    let (last, others) = chunks.split_last().expect("chunks");
+    assert!(!done, "half an answer is not done");
+    assert_eq!(last["error"]["type"], "server_error");
+    assert!(!told(others, 0).0.is_empty(), "what came before is told");
+    let response = post(&api_of(failing_edge(9).await), CHAT, body(false).to_string()).await;
+    let (status, code, _) = refused(response).await;
+    assert_eq!((status, code.as_str()), (StatusCode::INTERNAL_SERVER_ERROR, "internal"));
 }
 
 #[tokio::test]

@@ -17,14 +17,12 @@ use tokio::{
 
 use tower::ServiceExt;
 
-use crate::edge::{Letters, api, card, defaults, edge, get, post, refused, text};
+use crate::edge::{Letters, api, api_of, card, defaults, edge, get, post, refused, text};
 
 #[tokio::test]
 async fn watchers_learn_how_it_is() {
     let edge = edge().await;
-    let api = router(
-        Api::new(edge.clone(), Arc::new(Letters::new()), card(), defaults()).with_metrics(|| "collm_up 1\n".into()),
-    );
+    let api = api_of(edge.clone());
     assert_eq!(get(&api, "/health").await.status(), StatusCode::OK);
     assert_eq!(get(&api, "/ready").await.status(), StatusCode::OK);
     assert_eq!(text(get(&api, "/metrics").await).await, "collm_up 1\n");
