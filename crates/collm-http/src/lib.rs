@@ -2,7 +2,8 @@
 //!
 //! [`router`] builds it around a running edge and a model's text; [`serve`] listens. Each family of endpoints has a file of
 //! its own with its own JSON types: `generate` is this project's, `openai` the one that existing programs speak; what they
-//! share is in `answering`. Errors become responses in one place, `error`. Deliberately absent: tokenisers and templates (behind [`TextModel`]), sockets to the cloud.
+//! share is in `answering`. Errors become responses in one place, `error`. Deliberately absent: tokenisers and templates
+//! (behind [`TextModel`]), sockets to the cloud.
 
 mod answering;
 mod error;
