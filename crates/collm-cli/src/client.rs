@@ -26,6 +26,7 @@ pub(crate) struct Question {
     #[serde(skip_serializing_if = "Option::is_none")]
     mode: Option<&'static str>,
     threshold: f32,
+    run_ahead: bool,
     max_tokens: u32,
     stop: Vec<String>,
     temperature: f32,
@@ -71,6 +72,7 @@ impl Question {
             messages,
             mode: None,
             threshold: threshold.value().min(THRESHOLD_MAX),
+            run_ahead: true,
             max_tokens,
             stop: Vec::new(),
             temperature: greedy.temperature,
@@ -88,6 +90,12 @@ impl Question {
     #[must_use]
     pub(crate) fn in_mode(self, mode: Mode) -> Self {
         Self { mode: Some(mode.name()), ..self }
+    }
+
+    /// Standing still at every ask, as the paper does.
+    #[must_use]
+    pub(crate) fn standing_still(self) -> Self {
+        Self { run_ahead: false, ..self }
     }
 
     /// Drawn like this.

@@ -42,7 +42,8 @@ impl ResultFolder {
         self.write("summary.json", &serde_json::to_string_pretty(summary)?)
     }
 
-    fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
+    /// Any other file.
+    pub(crate) fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
         let path = self.path.join(name);
         fs::write(&path, format!("{text}\n")).with_context(|| format!("cannot write {}", path.display()))
     }

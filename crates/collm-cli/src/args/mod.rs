@@ -12,7 +12,7 @@ pub(crate) mod values;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::{
-    bench::{BenchArgs, BenchCommand, BenchEngineArgs},
+    bench::{BenchArgs, BenchCommand, BenchEngineArgs, BenchNetworkArgs},
     demo::DemoArgs,
     engine::EngineArgs,
     link::LinkArgs,

@@ -4,10 +4,11 @@
 //! Each process has one core and one thread: two engines that share cores wait for each other's threads.
 
 mod comparison;
-mod stage;
+pub(super) mod stage;
 
 use anyhow::Context as _;
 use collm_core::policy::Mode;
+use collm_link::LinkSpec;
 
 use self::{comparison::Comparison, stage::Stage};
 use crate::{
@@ -25,20 +26,21 @@ use crate::{
 };
 
 /// Positions of every context of the demo.
-const CONTEXT: u32 = 2048;
+pub(super) const CONTEXT: u32 = 2048;
 
 /// What the demo works with: decided.
-struct Scene {
-    model: Located,
-    parts: Parts,
-    upload_at: u32,
+pub(super) struct Scene {
+    pub(super) model: Located,
+    pub(super) parts: Parts,
+    pub(super) upload_at: u32,
 }
 
 pub(super) fn run(args: &DemoArgs, progress: ProgressMode) -> anyhow::Result<()> {
-    let scene = Scene::prepare(args, progress)?;
+    let scene = Scene::prepare(&args.model, progress)?;
     // The link lives on this runtime; the processes are children of this thread.
     let runtime = runtime()?;
-    let mut stage = Stage::open(&scene, args, &runtime, progress)?;
+    let spec = LinkSpec { rtt: args.rtt, up: args.bandwidth, down: args.bandwidth, ..LinkSpec::PERFECT };
+    let mut stage = Stage::open(&scene, spec, &runtime, progress)?;
     introduce(args, &stage);
     let question =
         Question::new(Prompt::Chat { system: None, user: args.prompt.clone() }, args.threshold, args.max_tokens);
@@ -50,8 +52,8 @@ pub(super) fn run(args: &DemoArgs, progress: ProgressMode) -> anyhow::Result<()>
 }
 
 impl Scene {
-    fn prepare(args: &DemoArgs, progress: ProgressMode) -> anyhow::Result<Self> {
-        let model = models::locate(&args.model, progress)?;
+    pub(super) fn prepare(model: &str, progress: ProgressMode) -> anyhow::Result<Self> {
+        let model = models::locate(model, progress)?;
         let cut = Cut::settle(&SplitShapeArgs::default(), &model, progress)?;
         let parts = parts::ensure(&model, &cut, progress)?;
         Ok(Self { model, parts, upload_at: cut.upload_at })

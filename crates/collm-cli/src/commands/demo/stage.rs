@@ -10,7 +10,6 @@ use tokio::runtime::Runtime;
 
 use super::{CONTEXT, Scene};
 use crate::{
-    args::DemoArgs,
     client::EdgeClient,
     process::{self, Server},
     ui::progress::ProgressMode,
@@ -18,20 +17,20 @@ use crate::{
 
 /// Where the two engines run.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cores {
-    pub(super) edge: u32,
-    pub(super) cloud: u32,
+pub(in crate::commands) struct Cores {
+    pub(in crate::commands) edge: u32,
+    pub(in crate::commands) cloud: u32,
 }
 
 /// Everything that runs. Dropping it ends it all.
-pub(super) struct Stage {
-    pub(super) cores: Cores,
+pub(in crate::commands) struct Stage {
+    pub(in crate::commands) cores: Cores,
     edge: EdgeClient,
     edge_process: Option<Server>,
     cloud_process: Option<Server>,
     cloud_address: SocketAddr,
     files: Files,
-    _link: Link,
+    link: Link,
 }
 
 /// Arguments of the processes that are started later.
@@ -42,9 +41,9 @@ struct Files {
 
 impl Stage {
     /// Starts a cloud with its part, the link and an edge with its part.
-    pub(super) fn open(
+    pub(in crate::commands) fn open(
         scene: &Scene,
-        args: &DemoArgs,
+        spec: LinkSpec,
         runtime: &Runtime,
         progress: ProgressMode,
     ) -> anyhow::Result<Self> {
@@ -53,7 +52,6 @@ impl Stage {
         let step = progress.step("starting edge and cloud");
         let part = scene.parts.cloud.display().to_string();
         let cloud = Server::start(&cloud(cores.cloud, cloud_address, &["--part", &part]))?;
-        let spec = LinkSpec { rtt: args.rtt, up: args.bandwidth, down: args.bandwidth, ..LinkSpec::PERFECT };
         let link = runtime
             .block_on(Link::start("127.0.0.1:0", cloud_address.to_string(), spec))
             .context("cannot start the link")?;
@@ -69,17 +67,22 @@ impl Stage {
             cloud_process: Some(cloud),
             cloud_address,
             files,
-            _link: link,
+            link,
         })
     }
 
     /// The edge that is running.
-    pub(super) fn edge(&self) -> &EdgeClient {
+    pub(in crate::commands) fn edge(&self) -> &EdgeClient {
         &self.edge
     }
 
+    /// Makes the link another one, for what is sent from now on.
+    pub(in crate::commands) fn reshape(&self, spec: LinkSpec) -> anyhow::Result<()> {
+        self.link.control().reshape(spec).context("no such link can be emulated")
+    }
+
     /// In place of the cloud with its part, one with the whole model: what cloud mode needs.
-    pub(super) fn exchange_cloud(&mut self) -> anyhow::Result<()> {
+    pub(in crate::commands) fn exchange_cloud(&mut self) -> anyhow::Result<()> {
         // Ended first: the next one listens where it did.
         self.cloud_process = None;
         let upload_at = self.files.upload_at.to_string();
@@ -90,7 +93,7 @@ impl Stage {
     }
 
     /// In place of the edge with its part, one with the whole model.
-    pub(super) fn exchange_edge(&mut self) -> anyhow::Result<()> {
+    pub(in crate::commands) fn exchange_edge(&mut self) -> anyhow::Result<()> {
         self.edge_process = None;
         let server = Server::start(&edge(self.cores.edge, &["--model", &self.files.whole]))?;
         self.edge = client(&server);

@@ -11,7 +11,7 @@ use collm_model::{ModelFile, gguf::TensorType};
 use tempfile::TempDir;
 
 use crate::{
-    args::{BenchCommand, BenchEngineArgs},
+    args::BenchEngineArgs,
     models::{self, Located},
     results::ResultFolder,
     ui::{
@@ -21,8 +21,7 @@ use crate::{
     },
 };
 
-pub(super) fn run(command: &BenchCommand, progress: ProgressMode) -> anyhow::Result<()> {
-    let BenchCommand::Engine(args) = command;
+pub(super) fn run(args: &BenchEngineArgs, progress: ProgressMode) -> anyhow::Result<()> {
     // Before minutes of measuring, not after.
     let folder = args.out.as_deref().map(ResultFolder::create).transpose()?;
     let model = models::locate(&args.model, progress)?;

@@ -1,0 +1,15 @@
+//! `collm bench`: measurements that write result folders.
+
+mod chart;
+mod engine;
+mod network;
+mod prompts;
+
+use crate::{args::BenchCommand, ui::progress::ProgressMode};
+
+pub(super) fn run(command: &BenchCommand, progress: ProgressMode) -> anyhow::Result<()> {
+    match command {
+        BenchCommand::Engine(args) => engine::run(args, progress),
+        BenchCommand::Network(args) => network::run(args, progress),
+    }
+}
