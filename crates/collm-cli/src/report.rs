@@ -29,7 +29,7 @@ pub(crate) struct ReportStats {
     pub(crate) bytes_down: u64,
     pub(crate) answer_tokens: u32,
     pub(crate) degraded_tokens: u32,
-    pub(crate) asked_share: f64,
+    pub(crate) cloud_share: f64,
     pub(crate) asks: u32,
     pub(crate) round_trips_waited: u32,
     pub(crate) rollbacks: u32,

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use collm_core::edge::{FinishReason, Loss, Stats, Token};
+use collm_core::edge::{FinishReason, Loss, Source, Stats, Token};
 use serde::Serialize;
 
 use crate::{
@@ -20,7 +20,7 @@ pub struct Answer {
     pub text: String,
     /// `stop`, `length`, `context` or `cancelled`.
     pub finish_reason: &'static str,
-    /// Whether the edge decided tokens that the cloud should have decided.
+    /// Whether the edge decided any of these tokens because the cloud, which should have, was not there.
     pub degraded: bool,
     /// Why the cloud was lost, each time it was.
     pub losses: Vec<String>,
@@ -47,7 +47,8 @@ pub struct AnswerToken {
     pub waited_ms: f64,
 }
 
-/// What an answer cost: [`Stats`] and [`Traffic`] in the units of reports.
+/// What an answer cost: [`Stats`] and [`Traffic`] in the units of reports. Tokens are counted as the answer has them; times,
+/// asks and positions include what the edge did before it heard that a stop string is complete.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AnswerStats {
     /// From the request to the end.
@@ -90,8 +91,8 @@ pub struct AnswerStats {
     pub degraded_tokens: u32,
     /// Asks sent, repeated ones included.
     pub asks: u32,
-    /// Share of the tokens that the cloud was asked for and decided.
-    pub asked_share: f64,
+    /// Share of the tokens that the cloud decided.
+    pub cloud_share: f64,
     /// Times the edge stood still for the cloud.
     pub round_trips_waited: u32,
     /// Positions uploaded, repeated ones included.
@@ -163,8 +164,8 @@ impl AnswerWriter {
     pub async fn next(&mut self) -> Option<Progress> {
         loop {
             match self.stream.next().await? {
-                // Decided before the edge heard that the text is complete.
-                AnswerEvent::Token(_) if self.stopped => {}
+                // Of before the edge heard that the text is complete.
+                AnswerEvent::Token(_) | AnswerEvent::Degraded(_) if self.stopped => {}
                 AnswerEvent::Token(token) => return Some(self.take_token(&token)),
                 AnswerEvent::Degraded(loss) => {
                     self.losses.push(loss.to_string());
@@ -212,13 +213,14 @@ impl AnswerWriter {
             last.text.push_str(&rest.own);
         }
         let reason = if self.stopped { FinishReason::Stop } else { finished.reason };
+        let stats = AnswerStats::new(&finished.stats, finished.traffic).counting(&self.tokens);
         let answer = Answer {
             text: std::mem::take(&mut self.shown),
             finish_reason: finish_name(reason),
-            degraded: finished.stats.degraded_tokens > 0,
+            degraded: stats.degraded_tokens > 0,
             losses: std::mem::take(&mut self.losses),
             tokens: std::mem::take(&mut self.tokens),
-            stats: AnswerStats::new(&finished.stats, finished.traffic),
+            stats,
         };
         Progress::Finished { shown: rest.shown, answer: Box::new(answer) }
     }
@@ -262,7 +264,7 @@ impl AnswerStats {
             whole_tokens: stats.whole_tokens,
             degraded_tokens: stats.degraded_tokens,
             asks: stats.asks,
-            asked_share: f64::from(stats.cloud_tokens) / f64::from(answer_tokens.max(1)),
+            cloud_share: share(stats.cloud_tokens, answer_tokens),
             round_trips_waited: stats.round_trips_waited,
             positions_uploaded: stats.positions_uploaded,
             positions_replayed: stats.positions_replayed,
@@ -271,6 +273,28 @@ impl AnswerStats {
             connections: stats.connections,
         }
     }
+
+    /// Counts these tokens in place of all that were decided: nobody sees those after a stop string.
+    fn counting(self, tokens: &[AnswerToken]) -> Self {
+        let count =
+            |matches: &dyn Fn(&AnswerToken) -> bool| tokens.iter().filter(|token| matches(token)).count() as u32;
+        let from = |source: Source| count(&|token| token.source == source.name());
+        let (answer_tokens, cloud_tokens) = (count(&|_| true), from(Source::Cloud));
+        Self {
+            answer_tokens,
+            exit1_tokens: from(Source::Exit1),
+            exit2_tokens: from(Source::Exit2),
+            cloud_tokens,
+            whole_tokens: from(Source::Whole),
+            degraded_tokens: count(&|token| token.degraded),
+            cloud_share: share(cloud_tokens, answer_tokens),
+            ..self
+        }
+    }
+}
+
+fn share(part: u32, whole: u32) -> f64 {
+    f64::from(part) / f64::from(whole.max(1))
 }
 
 /// The word for why an answer ended, in reports and metrics.

@@ -45,7 +45,7 @@ fn check_report(report: &Value, sources: &[&str]) {
         "network_ms",
         "bytes_up",
         "bytes_down",
-        "asked_share",
+        "cloud_share",
         "round_trips_waited",
     ] {
         assert!(stats[column].is_number(), "no {column} in {stats}");

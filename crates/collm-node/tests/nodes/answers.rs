@@ -167,6 +167,18 @@ async fn stop_strings_end_an_answer_at_the_edge() {
     assert_eq!(json["stats"]["prompt_tokens"], 20);
 }
 
+#[tokio::test]
+async fn tokens_after_a_stop_string_are_neither_shown_nor_counted() {
+    let edge = edge_of(None).await;
+    let stream = edge.submit(request(1, Mode::Standalone)).await.expect("taken");
+    // All 60 are decided before anyone reads the first.
+    edge.drain().await;
+    let stop = StopStrings::new(vec![" ".to_owned()]).expect("a stop string");
+    let report = AnswerWriter::new(stream, Arc::new(Numbers::new()), stop).complete().await.expect("completes");
+    let stats = &report.stats;
+    assert_eq!((report.tokens.len(), stats.answer_tokens, stats.exit1_tokens + stats.exit2_tokens), (1, 1, 1));
+}
+
 /// Writes every token as its number and a space.
 struct Numbers(Vec<String>);
 

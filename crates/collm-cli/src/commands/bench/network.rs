@@ -195,7 +195,7 @@ fn summary(rows: &[Row], rtt_ms: f64, variant: Variant) -> Summary {
         total_to_standing_still: still.map(|still| median(ratios(&own, of(still.name)))),
         tokens_per_round_trip_waited: (round_trips > 0.0).then(|| tokens / round_trips),
         waited_share: total(|stats| stats.waited_ms) / total(|stats| stats.total_ms),
-        cloud_token_share: own.iter().map(|row| row.stats.asked_share * row.tokens.len() as f64).sum::<f64>() / tokens,
+        cloud_token_share: own.iter().map(|row| row.stats.cloud_share * row.tokens.len() as f64).sum::<f64>() / tokens,
         cloud_compute_to_cloud_only: total(|stats| stats.cloud_compute_ms) / cloud_compute,
         bytes_up_per_token: total(|stats| stats.bytes_up as f64) / tokens,
         agreement: own.iter().map(|row| row.agreeing as f64).sum::<f64>() / tokens,

@@ -75,7 +75,7 @@ impl Comparison {
             ui::milliseconds(stats.network_ms),
             ui::size(stats.bytes_up),
             ui::size(stats.bytes_down),
-            format!("{:.0} %", 100.0 * stats.asked_share),
+            format!("{:.0} %", 100.0 * stats.cloud_share),
             ui::share(agrees.iter().filter(|agrees| **agrees).count(), agrees.len()),
             if report.text == self.of(Mode::Whole).text { "yes" } else { "no" }.to_owned(),
         ]
@@ -97,7 +97,7 @@ impl Comparison {
             "With a round trip of {}, the edge decided {:.0} % of the tokens itself and left the cloud {:.0} % of cloud-only's compute; \
              the answer took {} ({} when exact), against {} cloud-only and {} split naively.",
             ui::time(args.rtt),
-            100.0 * (1.0 - together.asked_share),
+            100.0 * (1.0 - together.cloud_share),
             100.0 * together.cloud_compute_ms / cloud.cloud_compute_ms,
             ui::milliseconds(together.total_ms),
             ui::milliseconds(exact.total_ms),
@@ -122,7 +122,7 @@ const MEASURES: [&str; 11] = [
     "waited for network",
     "bytes up",
     "bytes down",
-    "asked of the cloud",
+    "decided by the cloud",
     "agrees with whole",
     "same text as whole",
 ];
@@ -130,7 +130,6 @@ const MEASURES: [&str; 11] = [
 const FOOTNOTE: &str = "\
 One answer a mode, greedy, one core and one thread a process, after a short answer that opened the connection.
 waited for network: time the edge stood still for the cloud, less what the cloud spent computing.
-asked of the cloud: share of tokens that the cloud decided.
 agrees with whole: share of tokens that are the whole model's most likely token after the same prompt and the same
 answer so far. same text as whole: whether the answer is the whole model's, letter for letter.
 Near-ties may fall otherwise where states are rounded to f16 (collaborative) or many positions are computed at once (naive).";
