@@ -13,7 +13,7 @@ use collm_node::{CloudEndpoint, EdgeNode, EdgeOptions};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 
-use crate::{models, nodes::EdgeSetup, text_model::GgufTextModel, ui::progress::ProgressMode};
+use crate::{args::AccessArgs, models, nodes::EdgeSetup, text_model::GgufTextModel, ui::progress::ProgressMode};
 
 /// Tokens of an answer whose requester does not say.
 const TOKENS_MAX_DEFAULT: u32 = 256;
@@ -30,6 +30,7 @@ pub(crate) struct EdgeServer {
 pub(crate) struct EdgePlaces {
     pub(crate) listen: String,
     pub(crate) allow_remote: bool,
+    pub(crate) access: AccessArgs,
     pub(crate) cloud: Option<String>,
 }
 
@@ -49,7 +50,10 @@ impl EdgeServer {
         collm_node::metrics::describe();
         let edge = EdgeNode::start(options, move || setup.engine.load()).await?;
         step.done("took");
-        let api = Api::new(edge, Arc::new(model), card, defaults).with_metrics(move || metrics.render());
+        let api = Api::new(edge, Arc::new(model), card, defaults)
+            .with_keys(places.access.keys)
+            .with_origins(places.access.origins)
+            .with_metrics(move || metrics.render());
         Ok(Self { listener, api, allow_remote: places.allow_remote })
     }
 

@@ -34,7 +34,7 @@ use tower_http::{
 
 pub use self::{
     server::{ServeError, serve},
-    state::{Api, Defaults, ModelCard},
+    state::{Api, Defaults, ModelCard, Origin},
     text_model::{ChatMessage, Markup, TextModel, TextModelError},
 };
 

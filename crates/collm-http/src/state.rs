@@ -17,9 +17,12 @@ pub struct Api {
     pub(crate) defaults: Defaults,
     pub(crate) started: SystemTime,
     pub(crate) keys: Arc<Keys>,
-    pub(crate) origins: Vec<HeaderValue>,
+    pub(crate) origins: Vec<Origin>,
     pub(crate) render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
+
+/// Where a web page comes from, as browsers say it: `https://host:port`.
+pub type Origin = HeaderValue;
 
 /// What clients are told about the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,9 +66,9 @@ impl Api {
         self
     }
 
-    /// Lets pages of these origins (`https://host:port`) use the API from a browser.
+    /// Lets pages of these origins use the API from a browser.
     #[must_use]
-    pub fn with_origins(mut self, origins: impl IntoIterator<Item = HeaderValue>) -> Self {
+    pub fn with_origins(mut self, origins: impl IntoIterator<Item = Origin>) -> Self {
         self.origins = origins.into_iter().collect();
         self
     }

@@ -18,7 +18,7 @@ pub(crate) use self::{
     link::LinkArgs,
     model::{InspectArgs, LsArgs, PullArgs, RmArgs, SplitArgs, SplitShapeArgs},
     run::{RunArgs, WhoArgs},
-    serve::{CloudArgs, CloudMemoryArgs, DoctorArgs, EdgeArgs},
+    serve::{AccessArgs, CloudArgs, CloudMemoryArgs, DoctorArgs, EdgeArgs},
 };
 
 /// One language model, run by an edge and a cloud together.

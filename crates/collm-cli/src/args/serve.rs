@@ -2,7 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, builder::NonEmptyStringValueParser};
+use collm_http::Origin;
 
 use super::{EngineArgs, values};
 
@@ -100,9 +101,12 @@ pub(crate) struct EdgeArgs {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     pub(crate) listen: String,
 
-    /// Let other machines ask. There is neither encryption nor a key yet
+    /// Let other machines ask. There is no encryption yet
     #[arg(long)]
     pub(crate) allow_remote: bool,
+
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
 
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
@@ -114,6 +118,26 @@ pub(crate) struct EdgeArgs {
     /// Go on alone when the cloud has not answered for so long
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::duration)]
     pub(crate) deadline: Duration,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Access")]
+pub(crate) struct AccessArgs {
+    /// Answer only those who send this key as `Authorization: Bearer KEY`; several are separated by commas. Other people on
+    /// this machine can read arguments, but not the environment
+    #[arg(
+        long = "api-key",
+        value_name = "KEY",
+        env = "COLLM_API_KEY",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_parser = NonEmptyStringValueParser::new()
+    )]
+    pub(crate) keys: Vec<String>,
+
+    /// Let web pages of this origin ask, such as https://example.org; may be given several times
+    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    pub(crate) origins: Vec<Origin>,
 }
 
 #[derive(Debug, Args)]

@@ -18,7 +18,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: EdgeArgs, progress: ProgressMode) -> anyhow::Result<()> {
     let setup = settle(&args, progress)?;
-    let places = EdgePlaces { listen: args.listen, allow_remote: args.allow_remote, cloud: args.cloud };
+    let places =
+        EdgePlaces { listen: args.listen, allow_remote: args.allow_remote, access: args.access, cloud: args.cloud };
     runtime()?.block_on(serve(setup, places, progress))
 }
 

@@ -9,7 +9,7 @@ use collm_core::policy::Mode;
 use tokio::runtime::Runtime;
 
 use crate::{
-    args::{EngineArgs, RunArgs, SplitShapeArgs, WhoArgs},
+    args::{AccessArgs, EngineArgs, RunArgs, SplitShapeArgs, WhoArgs},
     client::{EdgeClient, Prompt, Question},
     commands::runtime,
     edge_server::{EdgePlaces, EdgeServer},
@@ -113,7 +113,8 @@ impl Answerer {
         };
         let settings = EngineSettings::settle(engine, &file)?;
         let setup = EdgeSetup::new(file, &settings, 1, who.deadline)?;
-        let places = EdgePlaces { listen: "127.0.0.1:0".to_owned(), allow_remote: false, cloud };
+        let places =
+            EdgePlaces { listen: "127.0.0.1:0".to_owned(), allow_remote: false, access: AccessArgs::default(), cloud };
         let server = runtime.block_on(EdgeServer::start(setup, places, progress))?;
         let url = format!("http://{}", server.address()?);
         runtime.spawn(server.serve(std::future::pending()));

@@ -2,6 +2,7 @@
 //!
 //! One test binary, since each would link the engine anew. Deliberately absent: what a library's own tests show.
 
+mod access;
 mod answers;
 mod bad_inputs;
 mod demo;
