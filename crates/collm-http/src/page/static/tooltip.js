@@ -4,6 +4,9 @@ import { SOURCES, byId, element, milliseconds } from "./format.js";
 
 const MARGIN_PX = 8;
 
+/** The token that it is about, if it is shown. */
+let described = null;
+
 /** Shows it for the tokens in `container`; `tokenOf` gives a span's token. */
 export function attach(container, tokenOf) {
   const follow = (event) => {
@@ -22,10 +25,15 @@ export function attach(container, tokenOf) {
 }
 
 export function hide() {
+  described?.removeAttribute("aria-describedby");
+  described = null;
   byId("tooltip").hidden = true;
 }
 
 function show(span, token) {
+  hide();
+  described = span;
+  span.setAttribute("aria-describedby", "tooltip");
   const tooltip = byId("tooltip");
   tooltip.replaceChildren(title(token), facts(token));
   tooltip.hidden = false;
