@@ -1,7 +1,7 @@
 // The edge's API, as far as the page uses it.
 
 /** An error that the edge reported: `code` for programs, `message` for people. */
-export class EdgeError extends Error {
+class EdgeError extends Error {
   constructor({ code, message }) {
     super(message);
     this.code = code;
