@@ -40,6 +40,7 @@ const WAITING_MAX: u32 = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct EngineSettings {
     threads: Threads,
+    device: Option<String>,
     context: u32,
 }
 
@@ -59,7 +60,7 @@ impl EngineSettings {
         }
         let bound = args.cores.as_ref().map(|cores| cores.0.iter().map(|&core| core as usize).collect());
         let threads = Threads { count, cores: bound.unwrap_or_default() };
-        Ok(Self { threads, context: context(args.context, file)? })
+        Ok(Self { threads, device: args.device.clone(), context: context(args.context, file)? })
     }
 
     fn load_options(&self, slots: u32, batch_rows: u32) -> LoadOptions {
@@ -68,6 +69,7 @@ impl EngineSettings {
             context: self.context as usize,
             batch_rows_max: batch_rows as usize,
             threads: self.threads.clone(),
+            device: self.device.clone(),
             ..LoadOptions::default()
         }
     }

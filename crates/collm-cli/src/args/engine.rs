@@ -15,6 +15,10 @@ pub(crate) struct EngineArgs {
     #[arg(long, value_name = "LIST", value_parser = values::cores)]
     pub(crate) cores: Option<Cores>,
 
+    /// What computes, by a name that `collm doctor` lists [default: the processor]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) device: Option<String>,
+
     /// Positions that a session may use, prompt and answer together [default: the model's, at most 2048]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_048_576))]
     pub(crate) context: Option<u32>,
