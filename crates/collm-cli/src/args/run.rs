@@ -37,6 +37,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "0..1", default_value = "0.8", value_parser = values::threshold)]
     pub(crate) threshold: Threshold,
 
+    /// Stand still at every ask, as the paper does, instead of running ahead of the cloud: the same text, later
+    #[arg(long)]
+    pub(crate) stall: bool,
+
     /// Tokens to make at most
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_tokens: u32,

@@ -42,6 +42,9 @@ pub(super) fn run(args: RunArgs, progress: ProgressMode) -> anyhow::Result<()> {
     if let Some(mode) = answerer.mode() {
         question = question.in_mode(mode);
     }
+    if args.stall {
+        question = question.standing_still();
+    }
     // Held until the answer is complete: the edge lives in it.
     let runtime = runtime()?;
     let edge = answerer.edge(&runtime, &args.engine, &args.who, progress)?;

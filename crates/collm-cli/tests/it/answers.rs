@@ -75,6 +75,12 @@ fn every_mode_answers_and_cloud_mode_says_what_the_whole_model_says() {
     check_report(&together, &["exit2", "cloud"]);
     assert!(together["stats"]["bytes_up"].as_u64() < naive["stats"]["bytes_up"].as_u64());
 
+    let stalled = answer(&["--stall", "--part", &parts.edge(), "--cloud", &url]);
+    assert_eq!(stalled["text"], together["text"]);
+    let stats = &stalled["stats"];
+    assert!(stats["asks"].as_u64() > Some(0), "{stats}");
+    assert_eq!(stats["round_trips_waited"], stats["asks"]);
+
     let alone = answer(&["--mode", "standalone", "--part", &parts.edge()]);
     check_report(&alone, &["exit2"]);
     assert_eq!(alone["stats"]["bytes_up"], 0);
