@@ -16,6 +16,7 @@ mod report;
 mod results;
 mod text_model;
 mod ui;
+mod upload;
 
 use std::process::ExitCode;
 

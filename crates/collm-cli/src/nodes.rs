@@ -114,15 +114,30 @@ fn identity_of_whole(file: &ModelFile, upload_at: u32, progress: ProgressMode) -
 }
 
 /// A file, and how to load it on the thread that will own the engine.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct EngineSource {
     pub(crate) file: Arc<ModelFile>,
     options: LoadOptions,
+    /// The engine, if somebody had to look at it before.
+    loaded: Option<GgmlEngine>,
 }
 
 impl EngineSource {
-    pub(crate) fn load(&self) -> Result<GgmlEngine, LoadError> {
-        GgmlEngine::load(&self.file, &self.options)
+    fn new(file: ModelFile, options: LoadOptions) -> Self {
+        Self { file: Arc::new(file), options, loaded: None }
+    }
+
+    pub(crate) fn load(self) -> Result<GgmlEngine, LoadError> {
+        self.loaded.map_or_else(|| GgmlEngine::load(&self.file, &self.options), Ok)
+    }
+
+    /// The engine, loaded now, to look at before its thread gets it.
+    pub(crate) fn loaded(&mut self) -> Result<&mut GgmlEngine, LoadError> {
+        let engine = match self.loaded.take() {
+            Some(engine) => engine,
+            None => GgmlEngine::load(&self.file, &self.options)?,
+        };
+        Ok(self.loaded.insert(engine))
     }
 }
 
@@ -164,10 +179,7 @@ impl EdgeSetup {
             ask_deadline,
             breaker: BreakerConfig::default(),
         };
-        Ok(Self {
-            engine: EngineSource { file: Arc::new(file), options: settings.load_options(slots, job_rows) },
-            config,
-        })
+        Ok(Self { engine: EngineSource::new(file, settings.load_options(slots, job_rows)), config })
     }
 }
 
@@ -239,6 +251,6 @@ impl CloudSetup {
             hold: HOLD,
         };
         let options = LoadOptions { upload_at: whole_at, ..settings.load_options(memory.slots, memory.batch_rows) };
-        Self { engine: EngineSource { file: Arc::new(file), options }, config }
+        Self { engine: EngineSource::new(file, options), config }
     }
 }

@@ -1,6 +1,6 @@
-//! What every command that computes lets people set.
+//! What the commands that compute let people set.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::values::{self, Cores};
 
@@ -22,4 +22,36 @@ pub(crate) struct EngineArgs {
     /// Positions that a session may use, prompt and answer together [default: the model's, at most 2048]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_048_576))]
     pub(crate) context: Option<u32>,
+}
+
+/// What an edge sends its cloud to compute on.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Upload")]
+pub(crate) struct UploadArgs {
+    /// How hidden states are uploaded: f16 takes half the bytes, but has no numbers above 65504, which some models need; auto
+    /// looks at a few states of the model and decides
+    #[arg(long, value_name = "ENCODING", value_enum, default_value_t)]
+    pub(crate) upload: UploadEncoding,
+
+    /// What mode exact uploads: hidden states in f32, or tokens, which are 4 bytes a position but need a cloud that was started
+    /// with the whole model (`collm cloud --model`) and computes the edge's layers too
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub(crate) exact_upload: ExactUploadChoice,
+}
+
+/// How hidden states are uploaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UploadEncoding {
+    #[default]
+    Auto,
+    F16,
+    F32,
+}
+
+/// What mode exact uploads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExactUploadChoice {
+    #[default]
+    States,
+    Tokens,
 }

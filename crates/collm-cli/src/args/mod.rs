@@ -14,7 +14,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 pub(crate) use self::{
     bench::{BenchArgs, BenchCommand, BenchEngineArgs, BenchNetworkArgs},
     demo::DemoArgs,
-    engine::EngineArgs,
+    engine::{EngineArgs, ExactUploadChoice, UploadArgs, UploadEncoding},
     link::LinkArgs,
     model::{InspectArgs, LsArgs, PullArgs, RmArgs, SplitArgs, SplitShapeArgs},
     run::{RunArgs, WhoArgs},

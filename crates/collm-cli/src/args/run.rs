@@ -8,7 +8,7 @@ use collm_core::{
     sampling::{Sampling, SamplingError},
 };
 
-use super::{EngineArgs, values};
+use super::{EngineArgs, UploadArgs, values};
 
 #[derive(Debug, Args)]
 #[command(
@@ -76,7 +76,7 @@ pub(crate) struct RunArgs {
 #[command(next_help_heading = "Who answers")]
 pub(crate) struct WhoArgs {
     /// A running edge
-    #[arg(long, value_name = "URL", conflicts_with_all = ["cloud", "deadline"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["cloud", "deadline", "upload", "exact_upload"])]
     pub(crate) edge: Option<String>,
 
     /// Edge part to load here
@@ -94,6 +94,9 @@ pub(crate) struct WhoArgs {
     /// Go on alone when the cloud has not answered for so long
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::duration)]
     pub(crate) deadline: Duration,
+
+    #[command(flatten)]
+    pub(crate) upload: UploadArgs,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{ArgGroup, Args, builder::NonEmptyStringValueParser};
 use collm_http::Origin;
 
-use super::{EngineArgs, values};
+use super::{EngineArgs, UploadArgs, values};
 
 #[derive(Debug, Args)]
 #[command(
@@ -110,6 +110,9 @@ pub(crate) struct EdgeArgs {
 
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+
+    #[command(flatten)]
+    pub(crate) upload: UploadArgs,
 
     /// Answers made at once; more wait
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]

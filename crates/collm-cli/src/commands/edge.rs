@@ -31,7 +31,8 @@ fn settle(args: &EdgeArgs, progress: ProgressMode) -> anyhow::Result<EdgeSetup> 
     };
     let file = models::open(&path)?;
     let settings = EngineSettings::settle(&args.engine, &file)?;
-    EdgeSetup::new(file, &settings, args.slots, args.deadline)
+    let setup = EdgeSetup::new(file, &settings, args.slots, args.deadline)?;
+    if args.cloud.is_some() { setup.settle_upload(&args.upload, progress) } else { Ok(setup) }
 }
 
 async fn serve(setup: EdgeSetup, places: EdgePlaces, progress: ProgressMode) -> anyhow::Result<()> {

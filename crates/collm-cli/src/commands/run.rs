@@ -115,7 +115,10 @@ impl Answerer {
             Self::Here { file, cloud, .. } => (models::open(&file)?, cloud),
         };
         let settings = EngineSettings::settle(engine, &file)?;
-        let setup = EdgeSetup::new(file, &settings, 1, who.deadline)?;
+        let mut setup = EdgeSetup::new(file, &settings, 1, who.deadline)?;
+        if cloud.is_some() {
+            setup = setup.settle_upload(&who.upload, progress)?;
+        }
         let places =
             EdgePlaces { listen: "127.0.0.1:0".to_owned(), allow_remote: false, access: AccessArgs::default(), cloud };
         let server = runtime.block_on(EdgeServer::start(setup, places, progress))?;

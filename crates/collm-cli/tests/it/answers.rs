@@ -52,6 +52,28 @@ fn check_report(report: &Value, sources: &[&str]) {
     }
 }
 
+fn bytes_up(report: &Value) -> u64 {
+    report["stats"]["bytes_up"].as_u64().expect("a count")
+}
+
+/// Bytes of states for each position that was uploaded, and what goes with them.
+fn bytes_per_position(report: &Value) -> f64 {
+    bytes_up(report) as f64 / report["stats"]["positions_uploaded"].as_f64().expect("a count")
+}
+
+#[test]
+fn states_are_uploaded_as_precisely_as_asked() {
+    let parts = Parts::split();
+    let cloud = Server::start(&["cloud", "--part", &parts.cloud(), "--listen", "127.0.0.1:0"]);
+    let uploading = |options: &[&str]| {
+        bytes_per_position(&answer(&[&["--part", &parts.edge(), "--cloud", &cloud.url()], options].concat()))
+    };
+    // 576 floats a position.
+    let (auto, half, single) = (uploading(&[]), uploading(&["--upload", "f16"]), uploading(&["--upload", "f32"]));
+    assert!((2.0 * 576.0..4.0 * 576.0).contains(&half) && single >= 4.0 * 576.0, "{half} {single}");
+    assert!(auto < 4.0 * 576.0, "this model's states are small: {auto}");
+}
+
 #[test]
 fn every_mode_answers_and_cloud_mode_says_what_the_whole_model_says() {
     let parts = Parts::split();
@@ -71,9 +93,12 @@ fn every_mode_answers_and_cloud_mode_says_what_the_whole_model_says() {
     let exact = of_part("exact");
     check_report(&exact, &["exit2", "cloud"]);
     assert_eq!(exact["text"], whole["text"]);
+    let of_tokens = answer(&["--mode", "exact", "--exact-upload", "tokens", "--part", &parts.edge(), "--cloud", &url]);
+    assert_eq!(of_tokens["text"], whole["text"]);
+    assert!(10 * bytes_up(&of_tokens) < bytes_up(&exact), "{of_tokens}");
     let together = of_part("collaborative");
     check_report(&together, &["exit2", "cloud"]);
-    assert!(together["stats"]["bytes_up"].as_u64() < naive["stats"]["bytes_up"].as_u64());
+    assert!(bytes_up(&together) < bytes_up(&naive));
 
     let stalled = answer(&["--stall", "--part", &parts.edge(), "--cloud", &url]);
     assert_eq!(stalled["text"], together["text"]);

@@ -133,7 +133,11 @@ fn a_failed_split_leaves_what_was_there() {
 
 #[test]
 fn an_unknown_device_is_named_beside_those_there_are() {
-    for command in [&["run", "hi", "--mode", "whole"][..], &["edge", "--listen", "127.0.0.1:0"], &["cloud", "--listen", "127.0.0.1:0"]] {
+    for command in [
+        &["run", "hi", "--mode", "whole"][..],
+        &["edge", "--listen", "127.0.0.1:0"],
+        &["cloud", "--listen", "127.0.0.1:0"],
+    ] {
         let (message, code) = run_err(&[command, &["--model", MODEL, "--device", "abacus", "--quiet"]].concat());
         assert!(message.contains("there is no device \"abacus\"; this machine has [\"CPU\""), "{command:?}: {message}");
         assert_eq!(code, 1, "{command:?}: {message}");
