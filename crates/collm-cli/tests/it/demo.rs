@@ -13,18 +13,44 @@ use crate::harness::{collm, run_ok};
 #[test]
 fn the_demo_colours_an_answer_and_compares_the_modes() {
     let shown = run_ok(&["demo", "Say hello.", "--max-tokens", "6", "--rtt", "2ms", "--color", "always"]);
-    // The colours of exit 2 and of the cloud stand in the legend, whoever decided which token.
-    assert!(shown.contains("\u{1b}[36m") || shown.contains("\u{1b}[35m"), "{shown}");
-    for mode in ["whole", "cloud", "naive", "standalone", "collaborative", "exact"] {
-        assert!(shown.contains(mode), "no {mode} in {shown}");
-    }
-    let row =
-        |name: &str| shown.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("no {name} in {shown}"));
+    // The legend has the colours, too.
+    let answer = shown.split('■').next().expect("a first part");
+    assert!(coloured(answer, CYAN) + coloured(answer, MAGENTA) > 0, "{shown}");
     // Whole, cloud, naive and exact compute what the whole model computes, to the last bit.
-    assert!(row("agrees with whole").matches("100 %").count() >= 4, "{shown}");
-    assert!(row("same text as whole").split_whitespace().filter(|word| *word == "yes").count() >= 4, "{shown}");
-    assert!(row("bytes up").contains("0 B"), "standalone and whole send nothing: {shown}");
+    for mode in ["whole", "cloud", "naive", "exact"] {
+        assert_eq!(cell(&shown, "agrees with whole", mode), "100 %", "{mode}: {shown}");
+        assert_eq!(cell(&shown, "same text as whole", mode), "yes", "{mode}: {shown}");
+    }
+    for mode in ["whole", "standalone"] {
+        assert_eq!(cell(&shown, "bytes up", mode), "0 B", "{mode}: {shown}");
+        assert_eq!(cell(&shown, "decided by the cloud", mode), "0 %", "{mode}: {shown}");
+    }
+    for mode in ["cloud", "naive", "collaborative", "exact"] {
+        assert_ne!(cell(&shown, "bytes up", mode), "0 B", "{mode}: {shown}");
+    }
 }
+
+const CYAN: &str = "\u{1b}[36m";
+const MAGENTA: &str = "\u{1b}[35m";
+
+/// How often text that is not empty stands in this colour.
+fn coloured(shown: &str, colour: &str) -> usize {
+    shown.split(colour).skip(1).filter(|rest| !rest.starts_with('\u{1b}')).count()
+}
+
+/// What stands in a row of the table under a mode. Cells are two spaces apart at least, and have one inside at most.
+#[track_caller]
+fn cell<'a>(shown: &'a str, row: &str, mode: &str) -> &'a str {
+    let cells = |line: &'a str| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
+    let header = shown.lines().find(|line| cells(line).eq(MODES)).unwrap_or_else(|| panic!("no header in {shown}"));
+    let column = cells(header).position(|cell| cell == mode).expect("a mode");
+    let row =
+        shown.lines().find(|line| cells(line).next() == Some(row)).unwrap_or_else(|| panic!("no {row} in {shown}"));
+    cells(row).nth(1 + column).unwrap_or_else(|| panic!("no {mode} in {row}"))
+}
+
+/// The table's columns.
+const MODES: [&str; 6] = ["whole", "cloud", "naive", "standalone", "collaborative", "exact"];
 
 #[test]
 #[cfg(target_os = "linux")]

@@ -62,7 +62,7 @@ fn no_token_is_wrong_however_often_the_cloud_dies() {
     ]);
     let mut reference = Reference::load(&parts);
     let mut random = fastrand::Rng::with_seed(SEED);
-    let (mut degraded, mut decided_by_cloud, mut replayed) = (0, 0, 0);
+    let (mut degraded, mut decided_by_cloud, mut replayed, mut reconnections) = (0, 0, 0, 0);
     for round in 0..KILLS {
         let prompt = PROMPTS[round % PROMPTS.len()];
         let dies_after = random.u32(0..TOKENS);
@@ -98,10 +98,14 @@ fn no_token_is_wrong_however_often_the_cloud_dies() {
         degraded += here;
         decided_by_cloud += answer["stats"]["cloud_tokens"].as_u64().expect("a count");
         replayed += answer["stats"]["positions_replayed"].as_u64().expect("a count");
+        reconnections += answer["stats"]["connections"].as_u64().expect("a count").saturating_sub(1);
     }
     println!(
-        "{KILLS} kills: {decided_by_cloud} tokens by the cloud, {degraded} degraded, {replayed} positions replayed"
+        "{KILLS} kills: {decided_by_cloud} tokens by the cloud, {degraded} degraded, {reconnections} reconnections, \
+         {replayed} positions replayed"
     );
     // Or the kills were no kills.
     assert!(degraded > 0 && decided_by_cloud > 0, "{degraded} degraded, {decided_by_cloud} by the cloud");
+    // Or no answer lived to see the cloud's return.
+    assert!(reconnections > 0 && replayed > 0, "{reconnections} reconnections, {replayed} positions replayed");
 }
