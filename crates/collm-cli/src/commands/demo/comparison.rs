@@ -132,7 +132,7 @@ One answer a mode, greedy, one core and one thread a process, after a short answ
 waited for network: time the edge stood still for the cloud, less what the cloud spent computing.
 agrees with whole: share of tokens that are the whole model's most likely token after the same prompt and the same
 answer so far. same text as whole: whether the answer is the whole model's, letter for letter.
-Near-ties may fall otherwise where states are rounded to f16 (collaborative) or many positions are computed at once (naive).";
+Near-ties may fall otherwise where states are rounded to f16 (collaborative).";
 
 fn ask(edge: &EdgeClient, question: &Question, mode: Mode) -> anyhow::Result<Report> {
     let answer = edge.ask(&question.clone().in_mode(mode), &mut |_| Ok(()))?;

@@ -26,8 +26,8 @@ impl Session {
 
     /// Commits every draft that no open ask stands before. Returns whether the answer goes on.
     pub(super) fn settle(&mut self, around: &mut Surroundings<'_>) -> bool {
-        while !self.drafts.is_empty() && !self.is_open(self.committed()) {
-            let position = Position(self.committed());
+        while !self.drafts.is_empty() && !self.awaits_answer(self.next_to_commit()) {
+            let position = Position(self.next_to_commit());
             let draft = self.drafts.pop_front().expect("checked by the loop");
             self.commit(position, draft, around);
             if let Some(reason) = self.finish_reason(position, around.config) {
@@ -73,12 +73,12 @@ impl Session {
     }
 
     /// Position of the next token to be committed.
-    fn committed(&self) -> u32 {
+    fn next_to_commit(&self) -> u32 {
         self.length() - self.drafts.len() as u32
     }
 
     /// Whether the token at `position` is the guess of an open ask.
-    fn is_open(&self, position: u32) -> bool {
+    fn awaits_answer(&self, position: u32) -> bool {
         self.asks.front().is_some_and(|OpenAsk { position: asked, .. }| asked.0 + 1 == position)
     }
 
