@@ -138,7 +138,7 @@ pub(crate) struct AccessArgs {
     )]
     pub(crate) keys: Vec<String>,
 
-    /// Let web pages of this origin ask, such as https://example.org; may be given several times
+    /// Let web pages of this origin (scheme, host and port) ask; may be given several times
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     pub(crate) origins: Vec<Origin>,
 }

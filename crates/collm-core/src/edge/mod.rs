@@ -89,14 +89,33 @@ pub enum SecondStage {
 /// The edge of many sessions.
 #[derive(Debug)]
 pub struct Edge {
-    config: EdgeConfig,
     sessions: BTreeMap<SessionId, Session>,
     /// With the moment they were submitted.
     waiting: VecDeque<(Time, Request)>,
     free_slots: Vec<SlotId>,
+    common: Common,
+}
+
+/// What the sessions of an edge share: its configuration, what it knows of its cloud, and one queue of outputs.
+#[derive(Debug)]
+struct Common {
+    config: EdgeConfig,
     breaker: Breaker,
     outlook: Outlook,
     outputs: VecDeque<Output>,
+}
+
+impl Common {
+    /// What a session may use at a moment.
+    fn around(&mut self, now: Time) -> Surroundings<'_> {
+        Surroundings {
+            now,
+            config: &self.config,
+            breaker: &mut self.breaker,
+            outlook: &mut self.outlook,
+            out: &mut self.outputs,
+        }
+    }
 }
 
 impl Edge {
@@ -107,10 +126,12 @@ impl Edge {
             waiting: VecDeque::new(),
             // Popped from the end: the lowest slot first.
             free_slots: (0..config.slots).rev().map(SlotId).collect(),
-            breaker: Breaker::new(config.breaker),
-            outlook: Outlook::default(),
-            outputs: VecDeque::new(),
-            config,
+            common: Common {
+                breaker: Breaker::new(config.breaker),
+                outlook: Outlook::default(),
+                outputs: VecDeque::new(),
+                config,
+            },
         }
     }
 
@@ -120,8 +141,8 @@ impl Edge {
     /// When it cannot be served; nothing of it remains then.
     pub fn submit(&mut self, now: Time, request: Request) -> Result<(), SubmitError> {
         self.check(&request)?;
-        if self.free_slots.is_empty() && self.waiting.len() >= self.config.waiting_max as usize {
-            return Err(SubmitError::Busy(self.config.waiting_max));
+        if self.free_slots.is_empty() && self.waiting.len() >= self.common.config.waiting_max as usize {
+            return Err(SubmitError::Busy(self.common.config.waiting_max));
         }
         self.waiting.push_back((now, request));
         self.start_waiting(now);
@@ -133,7 +154,7 @@ impl Edge {
         if let Some(index) = self.waiting.iter().position(|(_, request)| request.session == session) {
             let (submitted, _) = self.waiting.remove(index).expect("found a moment ago");
             let stats = Stats { total: now - submitted, ..Stats::default() };
-            self.outputs.push_back(Output::Event(session, Event::Finished(reason, Box::new(stats))));
+            self.common.outputs.push_back(Output::Event(session, Event::Finished(reason, Box::new(stats))));
         }
         self.with(now, session, |session, around| session.finish(reason, around));
     }
@@ -168,15 +189,15 @@ impl Edge {
 
     /// The next thing to do, in order.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.common.outputs.pop_front()
     }
 
     /// When to call [`Edge::handle_timeout`], if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let patience = self.config.ask_deadline;
+        let patience = self.common.config.ask_deadline;
         let deadlines = self.sessions.values().filter_map(|session| session.deadline(patience));
         let wanted = self.sessions.values().filter_map(Session::wants_stream_from).min();
-        let attempt = wanted.and_then(|from| Some(from.max(self.breaker.next_attempt()?)));
+        let attempt = wanted.and_then(|from| Some(from.max(self.common.breaker.next_attempt()?)));
         deadlines.chain(attempt).min()
     }
 
@@ -187,7 +208,7 @@ impl Edge {
 
     fn check(&self, request: &Request) -> Result<(), SubmitError> {
         let Request { session, prompt, mode, sampling, tokens_max, .. } = request;
-        let EdgeConfig { context, has_cloud, ref identity, .. } = self.config;
+        let EdgeConfig { context, has_cloud, ref identity, .. } = self.common.config;
         sampling.validated()?;
         if prompt.is_empty() {
             return Err(SubmitError::EmptyPrompt);
@@ -201,7 +222,7 @@ impl Edge {
         if *tokens_max == 0 {
             return Err(SubmitError::NoTokens);
         }
-        if (*mode == Mode::Whole) != (self.config.second == SecondStage::Whole) {
+        if (*mode == Mode::Whole) != (self.common.config.second == SecondStage::Whole) {
             return Err(SubmitError::WrongPart(*mode));
         }
         if mode.uses_cloud() && !has_cloud {
@@ -221,14 +242,7 @@ impl Edge {
             };
             let slot = self.free_slots.pop().expect("checked by the loop");
             let id = request.session;
-            let mut around = Surroundings {
-                now,
-                config: &self.config,
-                breaker: &mut self.breaker,
-                outlook: &mut self.outlook,
-                out: &mut self.outputs,
-            };
-            let session = Session::start(request, slot, submitted, &mut around);
+            let session = Session::start(request, slot, submitted, &mut self.common.around(now));
             self.sessions.insert(id, session);
         }
     }
@@ -246,14 +260,7 @@ impl Edge {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        let mut around = Surroundings {
-            now,
-            config: &self.config,
-            breaker: &mut self.breaker,
-            outlook: &mut self.outlook,
-            out: &mut self.outputs,
-        };
-        handle(session, &mut around);
+        handle(session, &mut self.common.around(now));
         if session.is_finished() {
             self.free_slots.push(session.slot());
             self.sessions.remove(&id);
