@@ -60,6 +60,11 @@ impl Uplink {
         }
     }
 
+    /// Whether there is no cloud for this session, now or ever.
+    pub(super) fn is_off(&self) -> bool {
+        self.state == State::Off
+    }
+
     /// Whether `stream` is the one in use.
     pub(super) fn is(&self, stream: StreamId) -> bool {
         self.stream == stream && self.is_open()
@@ -101,9 +106,12 @@ impl Uplink {
         (self.sent <= self.sent_ever).then_some(waited)
     }
 
-    /// The stream is gone; try again from a moment on, or never.
+    /// The stream is gone; try again from a moment on, or never. States that nobody will have are not kept.
     pub(super) fn lose(&mut self, again: Option<Time>) {
         self.state = again.map_or(State::Off, State::Down);
+        if self.is_off() {
+            self.log = StateLog::default();
+        }
     }
 
     /// Says goodbye on a stream that is open.

@@ -2,7 +2,7 @@
 
 use super::{Draft, OpenAsk, Phase, Session, Surroundings};
 use crate::{
-    edge::{Source, session::second_source},
+    edge::session::second_source,
     frame::{Answer, Ask, Feed, ToCloud},
     policy::Mode,
     sampling::Choice,
@@ -115,17 +115,15 @@ impl Session {
         }
         let asked = self.asks.front().is_some_and(|ask| ask.position == answer.position);
         let followed = matches!(self.phase, Phase::Following(_)) && answer.position == self.last_position();
-        if asked || followed {
-            around.breaker.prove();
+        if !asked && !followed {
+            return self.break_off("an answer to a question that was not asked", around);
         }
+        around.breaker.prove();
+        self.stats.count_answer(answer);
         if asked {
-            self.stats.count_answer(answer);
             self.ask_answered(answer, around);
-        } else if followed {
-            self.stats.count_answer(answer);
-            self.generated(answer, around);
         } else {
-            self.break_off("an answer to a question that was not asked", around);
+            self.generated(answer, around);
         }
     }
 
@@ -138,18 +136,13 @@ impl Session {
         self.stop_waiting(around.now, answer.compute + answer.queued);
         match ask.guess {
             Some(guess) if guess.token == choice.token => {
-                self.drafts[0] = Draft { choice, source: Source::Cloud, degraded: false };
+                self.drafts[0] = Draft::of_cloud(choice);
                 if self.settle(around) && matches!(self.phase, Phase::Standing(_)) {
                     self.go_on(around);
                 }
             }
             Some(_) => self.roll_back(ask.position, choice, around),
-            None => {
-                self.draft(Draft { choice, source: Source::Cloud, degraded: false });
-                if self.settle(around) {
-                    self.advance(around);
-                }
-            }
+            None => self.go_on_with(choice, around),
         }
     }
 
@@ -158,8 +151,16 @@ impl Session {
         self.stop_waiting(around.now, answer.compute + answer.queued);
         let choice = Choice { token: answer.token, confidence: answer.confidence };
         self.uplink.grown_there();
-        self.draft(Draft { choice, source: Source::Cloud, degraded: false });
+        self.draft(Draft::of_cloud(choice));
         self.settle(around);
+    }
+
+    /// Takes the cloud's token where nothing is open any more, and computes the next.
+    pub(super) fn go_on_with(&mut self, choice: Choice, around: &mut Surroundings<'_>) {
+        self.draft(Draft::of_cloud(choice));
+        if self.settle(around) {
+            self.advance(around);
+        }
     }
 
     pub(super) fn missing(&mut self, held: u32, around: &mut Surroundings<'_>) {

@@ -54,9 +54,7 @@ impl Session {
 
     /// The states of this session cannot be uploaded, now or ever.
     pub(super) fn give_up_cloud(&mut self, why: String, around: &mut Surroundings<'_>) {
-        if self.uplink.is_open() {
-            self.uplink.close(around.out);
-        }
+        self.uplink.close(around.out);
         self.lose(Loss::Unsendable(why), Again::Never, around);
     }
 

@@ -295,6 +295,11 @@ impl Session {
         }
     }
 
+    /// How states are uploaded, while there is a cloud that may have them.
+    fn encoding_in_use(&self, config: &EdgeConfig) -> Option<Encoding> {
+        self.upload_encoding(config).filter(|_| !self.uplink.is_off())
+    }
+
     fn upload_encoding(&self, config: &EdgeConfig) -> Option<Encoding> {
         match self.request.mode {
             Mode::Collaborative => Some(config.encoding),
@@ -302,6 +307,12 @@ impl Session {
             Mode::Exact => (config.exact_upload == ExactUpload::States).then_some(Encoding::F32),
             Mode::Whole | Mode::Cloud | Mode::Standalone => None,
         }
+    }
+}
+
+impl Draft {
+    fn of_cloud(choice: Choice) -> Self {
+        Self { choice, source: Source::Cloud, degraded: false }
     }
 }
 

@@ -1,11 +1,7 @@
 //! A session whose guess was wrong: everything after it is forgotten, and the cloud's token takes its place.
 
-use super::{Draft, Phase, Session, Surroundings};
-use crate::{
-    edge::{Output, Source},
-    ids::Position,
-    sampling::Choice,
-};
+use super::{Phase, Session, Surroundings};
+use crate::{edge::Output, ids::Position, sampling::Choice};
 
 impl Session {
     /// Sets the token after `position` to the cloud's. The cloud has rolled back by itself, since the ask carried the guess.
@@ -13,10 +9,7 @@ impl Session {
         self.epoch.0 += 1;
         self.stats.rollbacks += 1;
         self.forget_from(position.next(), around);
-        self.draft(Draft { choice, source: Source::Cloud, degraded: false });
-        if self.settle(around) {
-            self.advance(around);
-        }
+        self.go_on_with(choice, around);
     }
 
     fn forget_from(&mut self, position: Position, around: &mut Surroundings<'_>) {

@@ -26,7 +26,7 @@ impl Session {
         let rows = (self.length() - first).min(around.config.job_rows_max);
         let is_last = first + rows == self.length();
         let tokens = self.tokens[first as usize..(first + rows) as usize].to_vec();
-        let stage = Stage::First { tokens, upload: self.upload_encoding(around.config) };
+        let stage = Stage::First { tokens, upload: self.encoding_in_use(around.config) };
         let score = (is_last && self.policy.exit1.is_some()).then(|| self.scoring());
         self.phase = Phase::Computing(Rows::First(rows));
         self.compute(Job { slot: self.slot, stage, first: Position(first), score }, around);
@@ -38,7 +38,7 @@ impl Session {
         if rows == 1 {
             around.outlook.first_took(outcome.compute);
         }
-        if self.upload_encoding(around.config).is_some() {
+        if self.encoding_in_use(around.config).is_some() {
             match outcome.states {
                 Some(Ok(block)) if block.rows() == rows => self.upload(block, around),
                 Some(Err(why)) => self.give_up_cloud(why, around),

@@ -49,7 +49,7 @@ impl Session {
 
     /// Runs ahead where that is wanted, and stands still otherwise.
     pub(super) fn go_on(&mut self, around: &mut Surroundings<'_>) {
-        if self.asks.is_empty() || self.may_run_ahead(around) {
+        if self.may_run_ahead(around) {
             self.advance(around);
         } else if !matches!(self.phase, Phase::Standing(_)) {
             self.stats.round_trips_waited += 1;
@@ -57,19 +57,18 @@ impl Session {
         }
     }
 
+    /// Whether to compute the next position now; without open asks there is nothing to wait for.
     fn may_run_ahead(&self, around: &Surroundings<'_>) -> bool {
-        let complete = self.finish_reason(self.last_position(), around.config).is_some();
-        let likely = |ask: &OpenAsk| Some(around.outlook.likely(ask.guess?.confidence));
-        let guesses: Option<Vec<f32>> = self.asks.iter().map(likely).collect();
-        let first_due = self.asks.front().map(|ask| ask.since);
-        // Naive mode asks with nothing uploaded before: a second ask would wipe out the first.
-        let possible = !complete && self.request.mode != Mode::Naive;
-        match (guesses, first_due) {
-            (Some(guesses), Some(since)) if possible => {
-                self.request.run_ahead.pays(&guesses, around.outlook.ahead(since, around.now))
-            }
-            _ => false,
+        let Some(oldest) = self.asks.front() else {
+            return true;
+        };
+        // Naive mode asks with nothing uploaded before: a second ask would wipe out the first. The other modes ask with a guess.
+        if self.request.mode == Mode::Naive || self.finish_reason(self.last_position(), around.config).is_some() {
+            return false;
         }
+        let guesses = self.asks.iter().filter_map(|ask| ask.guess);
+        let right: Vec<f32> = guesses.map(|guess| around.outlook.likely(guess.confidence)).collect();
+        self.request.run_ahead.pays(&right, around.outlook.ahead(oldest.since, around.now))
     }
 
     /// Position of the next token to be committed.
