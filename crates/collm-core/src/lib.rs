@@ -5,6 +5,7 @@
 //! devices outside. See ARCHITECTURE.md for the invariants.
 
 pub mod cloud;
+pub mod confidence;
 pub mod edge;
 pub mod frame;
 pub mod ids;
