@@ -71,6 +71,10 @@ const RULES: &[Rule] = &[
         demand: Demand::Never { of: &["collm-link"], reach: &["collm-core"] },
         why: "the link carries bytes of any program and must not know what they mean",
     },
+    Rule {
+        demand: Demand::AtMost { of: "collm-stats", allowed: &["fastrand", "statrs", "thiserror"] },
+        why: "statistics are pure functions of numbers and words, and can be checked by hand",
+    },
 ];
 
 /// Who depends on whom, as declared in the manifests of the workspace.
@@ -183,6 +187,7 @@ mod tests {
         (&[("collm-http", "anyhow")], "collm-http depends on anyhow"),
         (&[("collm-cli", "collm-testkit")], "collm-cli depends on collm-testkit"),
         (&[("collm-link", "collm-core")], "collm-link depends on collm-core"),
+        (&[("collm-stats", "collm-core")], "collm-stats depends on collm-core"),
     ];
 
     #[test]
