@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use collm_core::ids::{Position, SlotId, TokenId};
-use collm_engine::{Engine, Head, Input, Row, Stack};
+use collm_engine::{Engine, Head, Input, Row, Scope, Scores, Stack};
 use collm_ggml::oracle::{Oracle, OracleOptions};
 use collm_ggml::{GgmlEngine, LoadOptions, Threads};
 use collm_model::ModelFile;
@@ -223,7 +223,7 @@ struct Ours {
     rows: Vec<Row>,
     middle: Vec<f32>,
     hidden: Vec<f32>,
-    logits: Vec<f32>,
+    scores: Scores,
 }
 
 impl Ours {
@@ -236,8 +236,8 @@ impl Ours {
             ..LoadOptions::default()
         };
         let engine = GgmlEngine::load(&file, &options)?;
-        let (rows, middle, hidden, logits) = Default::default();
-        Ok(Self { engine, length: 0, rows, middle, hidden, logits })
+        let (rows, middle, hidden, scores) = Default::default();
+        Ok(Self { engine, length: 0, rows, middle, hidden, scores })
     }
 }
 
@@ -255,8 +255,8 @@ impl Side for Ours {
         self.engine.run(Stack::Lower, &self.rows, Input::Tokens(tokens), &mut self.middle)?;
         self.engine.run(Stack::Upper, &self.rows, Input::Hidden(&self.middle), &mut self.hidden)?;
         let last = self.hidden.len() - self.engine.shape().width;
-        self.engine.score(Head::Final, &self.hidden[last..], &mut self.logits)?;
-        Ok(most_likely(&self.logits))
+        self.engine.score(Head::Final, Scope::Full, &self.hidden[last..], &mut self.scores)?;
+        Ok(most_likely(&self.scores.logits))
     }
 }
 

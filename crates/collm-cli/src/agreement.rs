@@ -4,8 +4,8 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
-use collm_core::sampling::{Sampling, choose};
-use collm_engine::{BLOCK_ROWS, Engine as _, Head, Input, Position, Row, SlotId, Stack, TokenId};
+use collm_core::sampling::{Sampling, Scoring, choose};
+use collm_engine::{BLOCK_ROWS, Engine as _, Head, Input, Position, Row, Scope, Scores, SlotId, Stack, TokenId};
 use collm_ggml::{GgmlEngine, LoadOptions, Threads};
 use collm_http::{ChatMessage, Markup, TextModel as _};
 
@@ -82,10 +82,11 @@ impl Judge {
     /// The most likely token after each of these states. Greedy choices do not depend on positions.
     fn choose(&mut self, hidden: &[f32]) -> anyhow::Result<Vec<TokenId>> {
         let vocabulary = self.engine.shape().vocabulary;
-        let mut logits = Vec::new();
-        self.engine.score(Head::Final, hidden, &mut logits)?;
-        let rows = logits.chunks_exact_mut(vocabulary);
-        rows.map(|logits| Ok(choose(logits, &Sampling::GREEDY, Position(0), &[])?.token)).collect()
+        let mut scores = Scores::default();
+        self.engine.score(Head::Final, Scope::Full, hidden, &mut scores)?;
+        let rows = scores.logits.chunks_exact_mut(vocabulary);
+        let scoring = Scoring::alone(Position(0), Sampling::GREEDY);
+        rows.map(|logits| Ok(choose(logits, &scoring)?.choice.token)).collect()
     }
 }
 

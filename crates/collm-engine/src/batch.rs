@@ -1,7 +1,7 @@
 //! What every engine refuses before it computes, in one place: the rows of a call are parsed into spans, or named as the
 //! caller's fault while every slot is still as it was.
 
-use crate::{EngineError, Head, Input, Position, Row, Shape, SlotId, Stack};
+use crate::{EngineError, Head, Input, Position, Row, Scope, Shape, SlotId, Stack, TokenId};
 
 /// Adjacent rows of one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +37,22 @@ impl Shape {
         self.spans(rows, filled)
     }
 
-    /// Checks the arguments of [`crate::Engine::score`] and returns the number of hidden states.
+    /// Checks the arguments of [`crate::Engine::score`] and returns the number of hidden states. `shortlist` is the head's.
     ///
     /// # Errors
     /// Every refusal of [`crate::Engine::score`] but [`EngineError::Device`].
-    pub fn parse_score(&self, head: Head, hidden: &[f32]) -> Result<usize, EngineError> {
+    pub fn parse_score(
+        &self,
+        head: Head,
+        scope: Scope,
+        hidden: &[f32],
+        shortlist: Option<&[TokenId]>,
+    ) -> Result<usize, EngineError> {
         if !self.heads.contains(&head) {
             return Err(EngineError::NoHead(head));
+        }
+        if scope == Scope::Shortlist && shortlist.is_none() {
+            return Err(EngineError::NoShortlist(head));
         }
         if !hidden.len().is_multiple_of(self.width) {
             return Err(EngineError::Input(format!(
@@ -145,7 +154,6 @@ fn all_finite(values: &[f32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TokenId;
 
     fn shape() -> Shape {
         Shape {
@@ -195,6 +203,9 @@ mod tests {
         assert!(matches!(unknown, Err(EngineError::Input(_))));
         let absent = shape().parse_run(Stack::Tail, &[], Input::Hidden(&[]), |_| 0);
         assert_eq!(absent, Err(EngineError::NoStack(Stack::Tail)));
-        assert_eq!(shape().parse_score(Head::Exit1, &[]), Err(EngineError::NoHead(Head::Exit1)));
+        assert_eq!(shape().parse_score(Head::Exit1, Scope::Full, &[], None), Err(EngineError::NoHead(Head::Exit1)));
+        let brief = |shortlist| shape().parse_score(Head::Final, Scope::Shortlist, &[], shortlist);
+        assert_eq!(brief(None), Err(EngineError::NoShortlist(Head::Final)));
+        assert_eq!(brief(Some(&[TokenId(1)])), Ok(0));
     }
 }

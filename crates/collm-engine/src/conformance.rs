@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of what an engine computes: it compares the engine with itself. Numeric truth comes from elsewhere.
 
-use crate::{Engine, EngineError, Head, Input, Position, Row, SlotId, Stack, TokenId};
+use crate::{Engine, EngineError, Head, Input, Position, Row, Scope, Scores, SlotId, Stack, TokenId};
 
 /// Positions that the laws are checked on.
 const LENGTH: usize = 12;
@@ -160,8 +160,9 @@ impl Suite<'_> {
         let state = vec![0.0; self.width()];
         for head in [Head::Exit1, Head::Exit2, Head::Final] {
             if !self.engine.shape().heads.contains(&head) {
-                let refused = self.engine.score(head, &state, &mut Vec::new());
+                let refused = self.engine.score(head, Scope::Full, &state, &mut Scores::default());
                 assert_eq!(refused, Err(EngineError::NoHead(head)));
+                assert_eq!(self.engine.shortlist(head), None);
             }
         }
     }
@@ -170,12 +171,15 @@ impl Suite<'_> {
         let last = *self.engine.shape().stacks.last().expect("an engine has a stack");
         let states = self.feed(last, 0, 0..LENGTH, 1);
         for head in self.engine.shape().heads.clone() {
-            let together = self.score(head, &states);
-            assert_eq!(together.len(), LENGTH * self.engine.shape().vocabulary, "{head:?}: one row of logits a state");
-            for (index, apart) in together.chunks_exact(self.engine.shape().vocabulary).enumerate() {
-                let state = &states[index * self.width()..][..self.width()];
-                let alone = self.score(head, state);
-                self.expect_same(apart, &alone, &format!("{head:?}: scoring one by one = scoring all"));
+            let full = self.scores_of_all_are_those_of_each(head, Scope::Full, &states);
+            let logits = LENGTH * self.engine.shape().vocabulary;
+            assert_eq!(full.logits.len(), logits, "{head:?}: one row of logits a state");
+            match self.engine.shortlist(head).map(<[TokenId]>::to_vec) {
+                Some(tokens) => self.a_shortlist_is_part_of_the_whole(head, &tokens, &states, &full),
+                None => {
+                    let refused = self.engine.score(head, Scope::Shortlist, &states, &mut Scores::default());
+                    assert_eq!(refused, Err(EngineError::NoShortlist(head)));
+                }
             }
             self.wrong_states_are_refused(head, &states);
         }
@@ -183,13 +187,37 @@ impl Suite<'_> {
         self.clear();
     }
 
+    fn scores_of_all_are_those_of_each(&mut self, head: Head, scope: Scope, states: &[f32]) -> Scores {
+        let together = self.score(head, scope, states);
+        let tokens = together.logits.len() / LENGTH;
+        assert_eq!(together.states.len(), states.len(), "{head:?}: one state a state");
+        for index in 0..LENGTH {
+            let row = |values: &[f32], length: usize| values[index * length..][..length].to_vec();
+            let alone = self.score(head, scope, &row(states, self.width()));
+            let law = format!("{head:?}, {scope:?}: scoring one by one = scoring all");
+            self.expect_same(&row(&together.logits, tokens), &alone.logits, &law);
+            self.expect_same(&row(&together.states, self.width()), &alone.states, &law);
+        }
+        together
+    }
+
+    fn a_shortlist_is_part_of_the_whole(&mut self, head: Head, tokens: &[TokenId], states: &[f32], full: &Scores) {
+        let vocabulary = self.engine.shape().vocabulary;
+        assert!(!tokens.is_empty() && tokens.is_sorted(), "{head:?}: a shortlist is ascending and not empty");
+        let brief = self.scores_of_all_are_those_of_each(head, Scope::Shortlist, states);
+        let rows = full.logits.chunks_exact(vocabulary);
+        let expected: Vec<f32> =
+            rows.flat_map(|row| tokens.iter().map(|token| row[token.0 as usize])).collect();
+        self.expect_same(&expected, &brief.logits, &format!("{head:?}: a token's logit is the same in the shortlist"));
+        self.expect_same(&full.states, &brief.states, &format!("{head:?}: every scope reads the same state"));
+    }
+
     fn wrong_states_are_refused(&mut self, head: Head, states: &[f32]) {
         let mut poisoned = states[..2 * self.width()].to_vec();
         poisoned[self.width()] = f32::NAN;
-        let refused = self.engine.score(head, &poisoned, &mut Vec::new());
-        assert_eq!(refused, Err(EngineError::NotFinite { row: 1 }));
-        let refused = self.engine.score(head, &states[1..], &mut Vec::new());
-        assert!(matches!(refused, Err(EngineError::Input(_))), "{head:?}: half a state is refused");
+        let mut refusal = |hidden: &[f32]| self.engine.score(head, Scope::Full, hidden, &mut Scores::default());
+        assert_eq!(refusal(&poisoned), Err(EngineError::NotFinite { row: 1 }));
+        assert!(matches!(refusal(&states[1..]), Err(EngineError::Input(_))), "{head:?}: half a state is refused");
     }
 
     fn width(&self) -> usize {
@@ -228,10 +256,10 @@ impl Suite<'_> {
         hidden
     }
 
-    fn score(&mut self, head: Head, hidden: &[f32]) -> Vec<f32> {
-        let mut logits = vec![f32::NAN; 3];
-        self.engine.score(head, hidden, &mut logits).expect("well-formed states are scored");
-        logits
+    fn score(&mut self, head: Head, scope: Scope, hidden: &[f32]) -> Scores {
+        let mut scores = Scores { logits: vec![f32::NAN; 3], states: vec![f32::NAN; 3] };
+        self.engine.score(head, scope, hidden, &mut scores).expect("well-formed states are scored");
+        scores
     }
 
     fn expect_refusal(&mut self, stack: Stack, rows: &[Row], refusal: &EngineError) {
@@ -275,12 +303,22 @@ fn narrow_position(position: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use crate::scripted::{Script, ScriptedEngine, Sizes};
+    use crate::{
+        Head, TokenId,
+        scripted::{Script, ScriptedEngine, Sizes},
+    };
 
     #[test]
     fn scripted_engines_conform_exactly() {
         for make in [ScriptedEngine::edge, ScriptedEngine::cloud, ScriptedEngine::whole] {
             super::check(&mut make(Script::default(), Sizes::default()), 0.0);
         }
+    }
+
+    #[test]
+    fn scripted_shortlists_conform_exactly() {
+        let engine = ScriptedEngine::edge(Script::default(), Sizes::default());
+        let mut engine = engine.with_shortlist(Head::Exit2, [0, 5, 6, 63].map(TokenId).to_vec());
+        super::check(&mut engine, 0.0);
     }
 }

@@ -12,6 +12,9 @@ pub enum EngineError {
     /// The loaded file does not hold this head.
     #[error("this engine has no {0:?} head; it was loaded from a file that does not hold it")]
     NoHead(Head),
+    /// The loaded file gives the head no shortlist.
+    #[error("the {0:?} head of this engine has no shortlist; score the whole vocabulary")]
+    NoShortlist(Head),
     /// No such slot.
     #[error("slot {slot} does not exist; this engine has {slots}")]
     NoSlot {

@@ -58,6 +58,33 @@ pub enum Input<'a> {
     Hidden(&'a [f32]),
 }
 
+/// The tokens that a call of [`Engine::score`] gives logits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// All of the vocabulary.
+    Full,
+    /// The head's shortlist, see [`Engine::shortlist`]: an exit's cheap check.
+    Shortlist,
+}
+
+/// What scoring leaves. Kept by the caller, so that its memory is used again.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scores {
+    /// For every state one logit a token of the [`Scope`], by rising token id.
+    pub logits: Vec<f32>,
+    /// `width` floats a state: what the LM head read, which is the hidden state after the head's norm and, if it has them, its map
+    /// and its MLP.
+    pub states: Vec<f32>,
+}
+
+impl Scores {
+    /// Empties both.
+    pub fn clear(&mut self) {
+        self.logits.clear();
+        self.states.clear();
+    }
+}
+
 /// Sizes that callers plan with; all fixed when the engine is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
@@ -87,6 +114,7 @@ pub const BLOCK_ROWS: usize = 64;
 /// - rows in one batch = the same rows one by one, except that a block ([`BLOCK_ROWS`]) that comes whole in one call may differ
 ///   in the last bits from one that comes in pieces;
 /// - truncate to `p` and recompute = never having gone past `p`;
+/// - a token's logit in the shortlist = its logit in the whole vocabulary;
 /// - slots do not see each other.
 pub trait Engine {
     /// Sizes fixed at load.
@@ -100,11 +128,15 @@ pub trait Engine {
     /// it was. [`EngineError::Device`] leaves the slots of these rows undefined: truncate them to 0.
     fn run(&mut self, stack: Stack, rows: &[Row], input: Input<'_>, hidden: &mut Vec<f32>) -> Result<(), EngineError>;
 
-    /// Scores hidden states (`n * width` floats) with `head` and leaves `n * vocabulary` logits in `logits` (cleared first).
+    /// Scores hidden states (`n * width` floats) with `head` and leaves what comes of it in `scores` (cleared first). A token's logit
+    /// is the same in every scope that has the token, as far as rows in a batch are the same.
     ///
     /// # Errors
-    /// As [`Engine::run`]; no slot is touched.
-    fn score(&mut self, head: Head, hidden: &[f32], logits: &mut Vec<f32>) -> Result<(), EngineError>;
+    /// As [`Engine::run`], and [`EngineError::NoShortlist`]; no slot is touched.
+    fn score(&mut self, head: Head, scope: Scope, hidden: &[f32], scores: &mut Scores) -> Result<(), EngineError>;
+
+    /// The tokens of the head's shortlist, ascending and at least one, if it has one.
+    fn shortlist(&self, head: Head) -> Option<&[TokenId]>;
 
     /// Positions that `stack` holds in `slot`.
     fn filled(&self, stack: Stack, slot: SlotId) -> usize;

@@ -6,7 +6,7 @@
 //! other logits, as with real weights, and [`Counts::discontinuities`] says so. Deliberately absent: time and cost.
 
 use crate::batch::Span;
-use crate::{Engine, EngineError, Head, Input, Row, Shape, SlotId, Stack, TokenId};
+use crate::{Engine, EngineError, Head, Input, Row, Scope, Scores, Shape, SlotId, Stack, TokenId};
 
 /// Floats in a hidden state of the scripted engine.
 pub const WIDTH: usize = 10;
@@ -139,6 +139,7 @@ pub struct ScriptedEngine {
     shape: Shape,
     /// `memory[slot][stack]`: the hash after each filled position.
     memory: Vec<[Vec<u64>; 3]>,
+    shortlists: Vec<(Head, Vec<TokenId>)>,
     counts: Counts,
     failing_calls: Vec<u64>,
 }
@@ -188,7 +189,22 @@ impl ScriptedEngine {
             heads: heads.to_vec(),
         };
         let memory = (0..sizes.slots).map(|_| Default::default()).collect();
-        Self { script, shape, memory, counts: Counts::default(), failing_calls: Vec::new() }
+        Self {
+            script,
+            shape,
+            memory,
+            shortlists: Vec::new(),
+            counts: Counts::default(),
+            failing_calls: Vec::new(),
+        }
+    }
+
+    /// Gives `head` a shortlist, which is ascending and not empty.
+    #[must_use]
+    pub fn with_shortlist(mut self, head: Head, tokens: Vec<TokenId>) -> Self {
+        assert!(!tokens.is_empty() && tokens.is_sorted(), "a shortlist is ascending and not empty");
+        self.shortlists.push((head, tokens));
+        self
     }
 
     /// Makes the call with this number (the first is 0, see [`Counts::calls`]) fail with [`EngineError::Device`].
@@ -236,6 +252,15 @@ impl ScriptedEngine {
         hash
     }
 
+    fn push_logits(&self, head: Head, scope: Scope, hash: u64, logits: &mut Vec<f32>) {
+        let Some(shortlist) = self.shortlist(head).filter(|_| scope == Scope::Shortlist) else {
+            return self.script.push_logits(head, hash, logits);
+        };
+        let mut all = Vec::with_capacity(self.shape.vocabulary);
+        self.script.push_logits(head, hash, &mut all);
+        logits.extend(shortlist.iter().map(|token| all[token.0 as usize]));
+    }
+
     /// The hash and token that row `index` brings. The lowest stack makes the hash itself, and so is always continuous.
     fn row_input(&self, row: Row, index: usize, input: Input<'_>) -> (u64, TokenId) {
         match input {
@@ -274,11 +299,13 @@ impl Engine for ScriptedEngine {
         Ok(())
     }
 
-    fn score(&mut self, head: Head, hidden: &[f32], logits: &mut Vec<f32>) -> Result<(), EngineError> {
-        let rows = self.shape.parse_score(head, hidden)?;
+    fn score(&mut self, head: Head, scope: Scope, hidden: &[f32], scores: &mut Scores) -> Result<(), EngineError> {
+        let rows = self.shape.parse_score(head, scope, hidden, self.shortlist(head))?;
         self.begin_call()?;
         self.counts.scored_rows += rows as u64;
-        logits.clear();
+        scores.clear();
+        // The scripted heads have no norm.
+        scores.states.extend_from_slice(hidden);
         for state in hidden.chunks_exact(WIDTH).map(decode) {
             // Exit 1 reads the output of any stack, as a norm and an LM head would; the others their own.
             let fits = match head {
@@ -287,9 +314,13 @@ impl Engine for ScriptedEngine {
                 Head::Final => state.stack == Stack::Upper as u64,
             };
             let hash = if fits { state.hash } else { spoiled(state.hash) };
-            self.script.push_logits(head, hash, logits);
+            self.push_logits(head, scope, hash, &mut scores.logits);
         }
         Ok(())
+    }
+
+    fn shortlist(&self, head: Head) -> Option<&[TokenId]> {
+        self.shortlists.iter().find(|(name, _)| *name == head).map(|(_, tokens)| tokens.as_slice())
     }
 
     fn filled(&self, stack: Stack, slot: SlotId) -> usize {
@@ -398,14 +429,14 @@ mod tests {
             ScriptedEngine::cloud(script.clone(), Sizes::default()),
         );
         let prompt = tokens(&[3, 1, 4, 1, 5]);
-        let (mut lower, mut out, mut logits) = (vec![], vec![], vec![]);
+        let (mut lower, mut out, mut scores) = (vec![], vec![], Scores::default());
         edge.run(Stack::Lower, &rows(0, 0, 5), Input::Tokens(&prompt), &mut lower).unwrap();
         edge.run(Stack::Tail, &rows(0, 0, 5), Input::Hidden(&lower), &mut out).unwrap();
-        edge.score(Head::Exit2, &out[4 * WIDTH..], &mut logits).unwrap();
-        assert_eq!(logits, script.logits(Head::Exit2, &prompt));
+        edge.score(Head::Exit2, Scope::Full, &out[4 * WIDTH..], &mut scores).unwrap();
+        assert_eq!(scores.logits, script.logits(Head::Exit2, &prompt));
         cloud.run(Stack::Upper, &rows(2, 0, 5), Input::Hidden(&lower), &mut out).unwrap();
-        cloud.score(Head::Final, &out[4 * WIDTH..], &mut logits).unwrap();
-        assert_eq!(argmax(&logits), script.truth(&prompt).0);
+        cloud.score(Head::Final, Scope::Full, &out[4 * WIDTH..], &mut scores).unwrap();
+        assert_eq!(argmax(&scores.logits), script.truth(&prompt).0);
         assert_eq!(edge.counts().discontinuities + cloud.counts().discontinuities, 0);
     }
 

@@ -7,7 +7,7 @@ use collm_core::{
     sampling::{Choice, Scoring, choose},
     states::StateBlock,
 };
-use collm_engine::{Engine, Head, Input, Row, Stack};
+use collm_engine::{Engine, Head, Input, Row, Scope, Scores, Stack};
 
 use crate::{ExecError, codec::Codec, offset, push_rows};
 
@@ -24,7 +24,7 @@ pub struct CloudExecutor<E> {
     hidden: Vec<f32>,
     /// Hidden states to score, gathered over the calls of a batch.
     scored: Vec<f32>,
-    logits: Vec<f32>,
+    scores: Scores,
     codec: Codec,
 }
 
@@ -44,7 +44,7 @@ impl<E: Engine> CloudExecutor<E> {
             input: Vec::new(),
             hidden: Vec::new(),
             scored: Vec::new(),
-            logits: Vec::new(),
+            scores: Scores::default(),
             codec: Codec::default(),
         }
     }
@@ -155,8 +155,8 @@ impl<E: Engine> CloudExecutor<E> {
         }
         let mut wanted = wanted.into_iter();
         for states in self.scored.chunks(call_floats) {
-            self.engine.score(Head::Final, states, &mut self.logits)?;
-            for logits in self.logits.chunks_exact_mut(vocabulary) {
+            self.engine.score(Head::Final, Scope::Full, states, &mut self.scores)?;
+            for logits in self.scores.logits.chunks_exact_mut(vocabulary) {
                 let (part, scoring) = wanted.next().expect("one hidden state was kept a score");
                 add_choice(&mut results[part], scoring, logits);
             }
@@ -369,8 +369,18 @@ mod tests {
             Ok(())
         }
 
-        fn score(&mut self, head: Head, hidden: &[f32], logits: &mut Vec<f32>) -> Result<(), EngineError> {
-            self.inner.score(head, hidden, logits)
+        fn score(
+            &mut self,
+            head: Head,
+            scope: Scope,
+            hidden: &[f32],
+            scores: &mut Scores,
+        ) -> Result<(), EngineError> {
+            self.inner.score(head, scope, hidden, scores)
+        }
+
+        fn shortlist(&self, head: Head) -> Option<&[TokenId]> {
+            self.inner.shortlist(head)
         }
 
         fn filled(&self, stack: Stack, slot: SlotId) -> usize {

@@ -8,7 +8,7 @@ use collm_core::{
     sampling::{Choice, Scoring, choose},
     states::{Encoding, StateBlock},
 };
-use collm_engine::{Engine, Head, Input, Row, Stack};
+use collm_engine::{Engine, Head, Input, Row, Scope, Scores, Stack};
 
 use crate::{ExecError, codec::Codec, offset, push_rows};
 
@@ -20,7 +20,7 @@ pub struct EdgeExecutor<E> {
     kept: Vec<Kept>,
     rows: Vec<Row>,
     hidden: Vec<f32>,
-    logits: Vec<f32>,
+    scores: Scores,
     codec: Codec,
 }
 
@@ -77,7 +77,7 @@ impl<E: Engine> EdgeExecutor<E> {
             kept: vec![Kept::default(); slots],
             rows: Vec::new(),
             hidden: Vec::new(),
-            logits: Vec::new(),
+            scores: Scores::default(),
             codec: Codec::default(),
         }
     }
@@ -198,8 +198,8 @@ impl<E: Engine> EdgeExecutor<E> {
         let position = scoring.position;
         let start = self.hidden.len().checked_sub(width);
         let state = &self.hidden[start.ok_or(ExecError::Empty(position))?..];
-        self.engine.score(head, state, &mut self.logits)?;
-        let choice = choose(&mut self.logits, &scoring.sampling, position, &scoring.recent);
+        self.engine.score(head, Scope::Full, state, &mut self.scores)?;
+        let choice = choose(&mut self.scores.logits, &scoring.sampling, position, &scoring.recent);
         choice.map(Some).map_err(|error| ExecError::Logits { position, error })
     }
 }

@@ -65,8 +65,13 @@ impl<'a> Builder<'a> {
     }
 
     pub(crate) fn affine(&self, affine: Affine, x: Tensor) -> Tensor {
-        let product = step!(self, ggml_mul_mat, affine.weight.raw(), x.raw());
+        let product = self.product(affine.weight, x);
         affine.bias.map_or(product, |bias| self.add(product, bias))
+    }
+
+    /// `matrix` times every row of `x`.
+    pub(crate) fn product(&self, matrix: Tensor, x: Tensor) -> Tensor {
+        step!(self, ggml_mul_mat, matrix.raw(), x.raw())
     }
 
     /// The outputs of three matrices with the same input, each `widths` long.

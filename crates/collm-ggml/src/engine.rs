@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use collm_engine::batch::Span;
-use collm_engine::{BLOCK_ROWS, Engine, EngineError, Head, Input, Row, Shape, SlotId, Stack, TokenId};
+use collm_engine::{
+    BLOCK_ROWS, Engine, EngineError, Head, Input, Row, Scope, Scores, Shape, SlotId, Stack, TokenId,
+};
 use collm_model::gguf::TensorView;
 use collm_model::{ExitNumber, Holding, LayerName, ModelFile};
 
@@ -98,7 +100,7 @@ impl GgmlEngine {
             Graphs::check(&device, StackView { stack, shape: &layer_shape, layers, memory: &memory })?;
         }
         let (width, vocabulary) = (h.width as usize, h.vocabulary as usize);
-        let runner = |(head, weights)| (head, HeadRunner::new(&device, weights, width, vocabulary));
+        let runner = |(head, weights)| (head, HeadRunner::new(&device, weights, width));
         Ok(Self {
             shape: Shape {
                 width,
@@ -184,12 +186,17 @@ impl Engine for GgmlEngine {
         Ok(())
     }
 
-    fn score(&mut self, head: Head, hidden: &[f32], logits: &mut Vec<f32>) -> Result<(), EngineError> {
-        self.shape.parse_score(head, hidden)?;
-        logits.clear();
+    fn score(&mut self, head: Head, scope: Scope, hidden: &[f32], scores: &mut Scores) -> Result<(), EngineError> {
+        self.shape.parse_score(head, scope, hidden, self.shortlist(head))?;
+        scores.clear();
         let runner = self.heads.iter_mut().find(|(name, _)| *name == head);
         let (_, runner) = runner.expect("the shape lists the heads");
-        runner.score(&mut self.device, hidden, logits).map_err(EngineError::Device)
+        runner.score(&mut self.device, scope, hidden, scores).map_err(EngineError::Device)
+    }
+
+    fn shortlist(&self, head: Head) -> Option<&[TokenId]> {
+        let runner = self.heads.iter().find(|(name, _)| *name == head);
+        runner.and_then(|(_, runner)| runner.shortlist())
     }
 
     fn filled(&self, stack: Stack, slot: SlotId) -> usize {
@@ -250,15 +257,14 @@ impl StackPlan {
 /// A whole model can be scored at its end and, as if it had an exit, after its lower stack.
 fn load_heads<'a>(loader: &mut Loader<'a>, file: &'a ModelFile) -> Result<Vec<(Head, HeadWeights)>, LoadError> {
     let own = HeadWeights::load(loader, file)?;
-    let part = match file.holding() {
-        Holding::Whole => return Ok(vec![(Head::Exit1, own.clone()), (Head::Final, own)]),
-        Holding::Cloud(_) => return Ok(vec![(Head::Final, own)]),
-        Holding::Edge(part) => part,
-    };
-    let mut exit = |number: ExitNumber| {
-        if part.trained_exits.contains(&number) { own.load_trained(loader, file, number) } else { Ok(own.clone()) }
-    };
-    Ok(vec![(Head::Exit1, exit(ExitNumber::One)?), (Head::Exit2, exit(ExitNumber::Two)?)])
+    Ok(match file.holding() {
+        Holding::Whole => vec![(Head::Exit1, own.clone()), (Head::Final, own)],
+        Holding::Cloud(_) => vec![(Head::Final, own)],
+        Holding::Edge(_) => vec![
+            (Head::Exit1, own.load_exit(loader, file, ExitNumber::One)?),
+            (Head::Exit2, own.load_exit(loader, file, ExitNumber::Two)?),
+        ],
+    })
 }
 
 fn check_sizes(options: &LoadOptions) -> Result<(), LoadError> {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use collm_core::ids::TokenId;
 use collm_model::ModelFile;
 use collm_model::gguf::{TensorType, TensorView};
 use llama_cpp_sys_2 as sys;
@@ -59,7 +60,8 @@ impl<'a> Loader<'a> {
     pub(crate) fn new(device: &'a Device, file: &'a Arc<ModelFile>) -> Self {
         // SAFETY: `Weights` keeps the file as long as the buffer, and the file's memory is never written to.
         let mapped = unsafe { device.map(file.gguf().bytes()) };
-        let tensors = file.gguf().tensors().len() + 2;
+        // Beyond the file's own: rotation factors, and two gathered tensors for each exit's shortlist.
+        let tensors = file.gguf().tensors().len() + 6;
         Self { device, file, context: Context::new(tensors, 0), copies: Vec::new(), mapped }
     }
 
@@ -90,6 +92,24 @@ impl<'a> Loader<'a> {
         }
         self.copies.push(PlannedCopy { tensor, layout, sources: vec![view.data] });
         Ok(tensor)
+    }
+
+    /// A matrix of some rows of another, to multiply with. Rows of any type are whole bytes, so they are copied as they are.
+    pub(crate) fn rows_of_matrix(&mut self, view: &TensorView<'a>, rows: &[TokenId]) -> Result<Tensor, LoadError> {
+        let (row, ty) = (length(view.dims[0]), type_id(view.ty));
+        let layout = self.device.matrix_layout(ty, row, rows.len()).ok_or_else(|| unsupported(view))?;
+        let tensor = self.context.tensor_2d(ty, row, rows.len());
+        let sources = adjacent_rows(view.data, length(view.dims[1]), rows);
+        self.copies.push(PlannedCopy { tensor, layout, sources });
+        Ok(tensor)
+    }
+
+    /// Some values of a vector.
+    pub(crate) fn rows_of_vector(&mut self, view: &TensorView<'a>, rows: &[TokenId]) -> Tensor {
+        let tensor = self.context.tensor_1d(type_id(view.ty), rows.len());
+        let sources = adjacent_rows(view.data, length(view.dims[0]), rows);
+        self.copies.push(PlannedCopy { tensor, layout: self.device.own_layout(), sources });
+        tensor
     }
 
     /// Matrices of the same input, joined if they are copied anyway and one layout fits all.
@@ -137,7 +157,7 @@ impl<'a> Loader<'a> {
     fn layout_of(&self, view: &TensorView<'_>) -> Result<Layout, LoadError> {
         self.device
             .matrix_layout(type_id(view.ty), length(view.dims[0]), length(view.dims[1]))
-            .ok_or_else(|| LoadError::Unsupported { tensor: view.name.to_owned(), ty: view.ty })
+            .ok_or_else(|| unsupported(view))
     }
 
     /// Uses the mapped bytes in place if that is possible, else copies them into the device's own memory.
@@ -153,6 +173,17 @@ impl<'a> Loader<'a> {
             unsafe { sys::ggml_backend_tensor_alloc(mapped.raw(), tensor.raw(), view.data.as_ptr().cast_mut().cast()) };
         if status == sys::GGML_STATUS_SUCCESS { Ok(tensor) } else { Err(LoadError::Memory(view.data.len())) }
     }
+}
+
+fn unsupported(view: &TensorView<'_>) -> LoadError {
+    LoadError::Unsupported { tensor: view.name.to_owned(), ty: view.ty }
+}
+
+/// The bytes of the chosen ones of `count` rows, those of neighbours in one piece.
+fn adjacent_rows<'a>(data: &'a [u8], count: usize, chosen: &[TokenId]) -> Vec<&'a [u8]> {
+    let row_bytes = data.len() / count;
+    let neighbours = chosen.chunk_by(|a, b| a.0 + 1 == b.0);
+    neighbours.map(|run| &data[run[0].0 as usize * row_bytes..][..run.len() * row_bytes]).collect()
 }
 
 /// Makes copies of one layout, in as few buffers as the device allows.

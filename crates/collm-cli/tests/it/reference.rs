@@ -2,8 +2,8 @@
 
 use std::{iter, sync::Arc};
 
-use collm_core::sampling::{Choice, Sampling, choose};
-use collm_engine::{BLOCK_ROWS, Engine as _, Head, Input, Position, Row, SlotId, Stack, TokenId};
+use collm_core::sampling::{Choice, Sampling, Scoring, choose};
+use collm_engine::{BLOCK_ROWS, Engine as _, Head, Input, Position, Row, Scope, Scores, SlotId, Stack, TokenId};
 use collm_ggml::{GgmlEngine, LoadOptions, Threads, Vocabulary};
 use collm_model::{
     ModelFile,
@@ -124,8 +124,9 @@ fn run(engine: &mut GgmlEngine, stack: Stack, rows: &[Row], input: Input<'_>) ->
 /// Greedy choices after all these states. They do not depend on positions.
 fn score(engine: &mut GgmlEngine, head: Head, hidden: &[f32]) -> Vec<Choice> {
     let vocabulary = engine.shape().vocabulary;
-    let mut logits = Vec::new();
-    engine.score(head, hidden, &mut logits).expect("the states are finite");
-    let rows = logits.chunks_exact_mut(vocabulary);
-    rows.map(|row| choose(row, &Sampling::GREEDY, Position(0), &[]).expect("finite logits")).collect()
+    let mut scores = Scores::default();
+    engine.score(head, Scope::Full, hidden, &mut scores).expect("the states are finite");
+    let rows = scores.logits.chunks_exact_mut(vocabulary);
+    let scoring = Scoring::alone(Position(0), Sampling::GREEDY);
+    rows.map(|row| choose(row, &scoring).expect("finite logits").choice).collect()
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use collm_engine::{Engine, Head, Input, Position, Row, Shape, SlotId, Stack, TokenId};
+use collm_engine::{Engine, Head, Input, Position, Row, Scope, Scores, Shape, SlotId, Stack, TokenId};
 use collm_ggml::{GgmlEngine, LoadOptions};
 use collm_model::fetch::Fetcher;
 use collm_model::gguf::TensorType;
@@ -81,13 +81,13 @@ impl Whole {
     pub(crate) fn decode(&mut self, tokens: &[TokenId]) -> Vec<f32> {
         let rows = rows(self.length, tokens.len());
         self.length += tokens.len();
-        let (mut middle, mut hidden, mut logits) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut middle, mut hidden, mut scores) = (Vec::new(), Vec::new(), Scores::default());
         self.lower.run(Stack::Lower, &rows, Input::Tokens(tokens), &mut middle).unwrap();
         let upper = self.upper.as_mut().unwrap_or(&mut self.lower);
         upper.run(Stack::Upper, &rows, Input::Hidden(&middle), &mut hidden).unwrap();
         let last = &hidden[hidden.len() - upper.shape().width..];
-        upper.score(Head::Final, last, &mut logits).unwrap();
-        logits
+        upper.score(Head::Final, Scope::Full, last, &mut scores).unwrap();
+        scores.logits
     }
 
     /// The logits of `count` greedy steps after a prompt.

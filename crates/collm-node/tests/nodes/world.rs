@@ -21,7 +21,7 @@ use collm_core::{
     states::Encoding,
 };
 use collm_engine::{
-    Engine, EngineError, Head, Input, Row, Shape, Stack,
+    Engine, EngineError, Head, Input, Row, Scope, Scores, Shape, Stack,
     scripted::{Script, ScriptedEngine, Sizes, WIDTH},
 };
 use collm_node::{
@@ -229,8 +229,12 @@ impl Engine for GatedEngine {
         self.engine.run(stack, rows, input, hidden)
     }
 
-    fn score(&mut self, head: Head, hidden: &[f32], logits: &mut Vec<f32>) -> Result<(), EngineError> {
-        self.engine.score(head, hidden, logits)
+    fn score(&mut self, head: Head, scope: Scope, hidden: &[f32], scores: &mut Scores) -> Result<(), EngineError> {
+        self.engine.score(head, scope, hidden, scores)
+    }
+
+    fn shortlist(&self, head: Head) -> Option<&[TokenId]> {
+        self.engine.shortlist(head)
     }
 
     fn filled(&self, stack: Stack, slot: SlotId) -> usize {
