@@ -1,0 +1,19 @@
+//! What a model can be fitted by, on the machine that runs it: text that it wrote itself, what it would say next everywhere
+//! in it, and what each of its steps costs here.
+//!
+//! Top-down: [`text`] has the model ([`teacher`]) write conversations into a [`corpus`]; [`shortlist`] counts its words.
+//! Deliberately absent: gradients (`collm-train`), files of fitted exits (`collm-model`), printing.
+
+pub mod candidates;
+pub mod corpus;
+pub mod dialogue;
+mod error;
+pub mod observe;
+pub mod reader;
+pub mod shortlist;
+pub mod teacher;
+pub mod text;
+
+pub use corpus::{Corpus, Sequence, Share};
+pub use error::TuneError;
+pub use teacher::{Teacher, TeacherOptions};
