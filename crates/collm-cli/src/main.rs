@@ -3,6 +3,7 @@
 
 mod agreement;
 mod args;
+mod builtin_exits;
 mod client;
 mod commands;
 mod edge_server;

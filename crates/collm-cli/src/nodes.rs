@@ -100,7 +100,7 @@ fn identity(part: &PartIdentity, file: &ModelFile) -> Identity {
 /// Who a whole model is: the cloud of the pair that splitting it at `upload_at` makes.
 fn identity_of_whole(file: &ModelFile, upload_at: u32, progress: ProgressMode) -> anyhow::Result<Identity> {
     let mut step = progress.step(format!("reading {}", file.path().display()));
-    let cut = SplitOptions { upload_at, tail: Vec::new(), exit1: false, requantize: None, heads: None };
+    let cut = SplitOptions { upload_at, tail: Vec::new(), exit1: false, requantize: None, exits: None };
     let plan = collm_model::split::plan(file, &cut, &mut |done| step.show(done))?;
     step.done("took");
     let h = file.hyperparameters();

@@ -9,27 +9,27 @@ use anyhow::Context as _;
 
 use collm_ggml::GgmlRequantize;
 use collm_model::{
-    Alias, Digest, Holding, ModelFile, ModelReference,
+    Alias, Digest, ExitsFile, Holding, ModelFile, ModelReference,
     gguf::TensorType,
-    heads::HeadsFile,
     split::{self, SplitOptions},
 };
 
 use crate::{
-    args::SplitShapeArgs,
+    args::{ExitsChoice, SplitShapeArgs},
+    builtin_exits,
     failure::usage,
     models::{self, Located},
     ui::{self, progress::ProgressMode},
 };
 
 /// Where to cut a model: fully decided.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Cut {
     pub(crate) upload_at: u32,
     pub(crate) tail: Vec<u32>,
     pub(crate) exit1: bool,
     pub(crate) quantize: Option<TensorType>,
-    pub(crate) heads: Option<PathBuf>,
+    pub(crate) exits: Option<ExitsFile>,
 }
 
 /// The files of a pair.
@@ -40,9 +40,18 @@ pub(crate) struct Parts {
 }
 
 impl Cut {
-    /// What the arguments say, or the model's preset where they say nothing.
+    /// What the arguments say, or fitted exits or the model's preset where they say nothing.
     pub(crate) fn settle(args: &SplitShapeArgs, model: &Located, progress: ProgressMode) -> anyhow::Result<Self> {
-        let Some(upload_at) = args.upload_at else { return Self::preset(model, progress) };
+        let cut = match (args.upload_at, chosen_exits(args)?) {
+            (None, Some(exits)) => Self::of_exits(exits),
+            (None, None) => Self::preset(args, model, progress)?,
+            (Some(upload_at), exits) => Self { exits, ..Self::stated(args, upload_at)? },
+        };
+        let quantize = args.quantize.as_deref().map(str::parse).transpose().context("--quantize is not usable")?;
+        Ok(Self { quantize, ..cut })
+    }
+
+    fn stated(args: &SplitShapeArgs, upload_at: u32) -> anyhow::Result<Self> {
         let tail = match (&args.tail, args.exit_at) {
             (Some(tail), _) => tail.0.clone(),
             (None, Some(exit_at)) if exit_at >= upload_at => (upload_at..exit_at).collect(),
@@ -55,28 +64,41 @@ impl Cut {
                 return usage("--upload-at needs the edge's layers after it; add --tail LAYERS or --exit-at N");
             }
         };
-        let quantize = args.quantize.as_deref().map(str::parse).transpose().context("--quantize is not usable")?;
-        Ok(Self { upload_at, tail, exit1: args.exit1, quantize, heads: args.heads.clone() })
+        Ok(Self { upload_at, tail, exit1: args.exit1, quantize: None, exits: None })
     }
 
-    fn preset(model: &Located, progress: ProgressMode) -> anyhow::Result<Self> {
+    fn of_exits(exits: ExitsFile) -> Self {
+        let cut = exits.cut().clone();
+        Self { upload_at: cut.upload_at, tail: cut.tail, exit1: cut.exit1, quantize: None, exits: Some(exits) }
+    }
+
+    /// For models that this program knows: the exits it brings along, else a cut of the model as it is.
+    fn preset(args: &SplitShapeArgs, model: &Located, progress: ProgressMode) -> anyhow::Result<Self> {
         let alias = match model.alias() {
             Some(alias) => Some(alias),
             None => Alias::of_digest(digest(&models::open(&model.path)?, progress)),
         };
-        let Some(preset) = alias.map(Alias::preset) else {
+        let Some(alias) = alias else {
             return usage(format!(
-                "{} has no preset; say where to cut it: --upload-at N with --tail LAYERS or --exit-at N",
+                "{} has no preset; say where to cut it: --exits FILE, or --upload-at N with --tail LAYERS or --exit-at N",
                 model.reference
             ));
         };
-        Ok(Self {
-            upload_at: preset.upload_at,
-            tail: preset.tail.to_vec(),
-            exit1: preset.exit1,
-            quantize: None,
-            heads: None,
-        })
+        if let (None, Some(exits)) = (&args.fitted.exits, builtin_exits::of(alias)) {
+            let exits = ExitsFile::from_bytes(exits.to_vec()).context("the exits in this program are unusable")?;
+            return Ok(Self::of_exits(exits));
+        }
+        let preset = alias.preset();
+        let tail = preset.tail.to_vec();
+        Ok(Self { upload_at: preset.upload_at, tail, exit1: preset.exit1, quantize: None, exits: None })
+    }
+}
+
+/// The exits in the file that a person named, if they named one.
+fn chosen_exits(args: &SplitShapeArgs) -> anyhow::Result<Option<ExitsFile>> {
+    match &args.fitted.exits {
+        Some(ExitsChoice::File(path)) => Ok(Some(ExitsFile::open(path)?)),
+        Some(ExitsChoice::Without) | None => Ok(None),
     }
 }
 
@@ -95,13 +117,12 @@ pub(crate) fn write(model: &Located, cut: &Cut, parts: &Parts, progress: Progres
     let folder = parts.edge.parent().expect("parts lie in a folder");
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let source = models::open(&model.path)?;
-    let heads = cut.heads.as_deref().map(HeadsFile::open).transpose()?;
     let options = SplitOptions {
         upload_at: cut.upload_at,
         tail: cut.tail.clone(),
         exit1: cut.exit1,
         requantize: cut.quantize,
-        heads: heads.as_ref(),
+        exits: cut.exits.as_ref(),
     };
     let mut reading = progress.step(format!("reading {}", model.reference));
     let plan = split::plan(&source, &options, &mut |done| reading.show(done))?;
@@ -154,18 +175,18 @@ impl Parts {
         Ok(format!("{} and {}", describe(&self.edge)?, describe(&self.cloud)?))
     }
 
-    /// Whether both files are there and were made from this model by this cut. Trained heads and converted weights are made
-    /// anew: nothing in a part says which ones they were.
+    /// Whether both files are there and were made from this model by this cut. Converted weights are made anew: nothing in a
+    /// part says what they were.
     fn are_of(&self, model: &Located, cut: &Cut, progress: ProgressMode) -> bool {
         let (Ok(edge), Ok(cloud)) = (models::open(&self.edge), models::open(&self.cloud)) else { return false };
         let (Holding::Edge(edge), Holding::Cloud(cloud)) = (edge.holding(), cloud.holding()) else { return false };
         let same_cut = edge.identity.upload_at == cut.upload_at && edge.tail == cut.tail && edge.exit1 == cut.exit1;
-        let as_they_were = cut.quantize.is_none() && cut.heads.is_none();
+        let same_exits = edge.exits_sha256 == cut.exits.as_ref().map(ExitsFile::digest);
         let source = || match model.alias() {
             Some(alias) => Some(alias.digest()),
             None => models::open(&model.path).ok().map(|file| digest(&file, progress)),
         };
         let pair = edge.identity.pair == cloud.identity.pair;
-        same_cut && as_they_were && pair && source() == Some(edge.identity.source_sha256)
+        same_cut && same_exits && cut.quantize.is_none() && pair && source() == Some(edge.identity.source_sha256)
     }
 }

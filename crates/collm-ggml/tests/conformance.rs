@@ -39,7 +39,7 @@ fn every_family_conforms() {
 /// Splits at `at` and returns the paths' files, edge first.
 fn split(file: &ModelFile, at: u32, folder: &std::path::Path) -> [Arc<ModelFile>; 2] {
     let tail = vec![file.hyperparameters().layers - 1];
-    let options = SplitOptions { upload_at: at, tail, exit1: true, requantize: None, heads: None };
+    let options = SplitOptions { upload_at: at, tail, exit1: true, requantize: None, exits: None };
     let [edge, cloud] = ["edge", "cloud"].map(|role| folder.join(format!("{at}.{role}.gguf")));
     plan(file, &options, &mut |_| ()).unwrap().write(&edge, &cloud, Some(&GgmlRequantize), &mut |_| ()).unwrap();
     [open(&edge), open(&cloud)]

@@ -133,19 +133,18 @@ fn feed_forward(h: &Hyperparameters) -> Vec<Expected> {
     tensors
 }
 
-/// The tensors of a trained exit head, after `exit.1.`. `hidden` is the inner width of its MLP, if it has one.
-pub(crate) fn exit_head(h: &Hyperparameters, hidden: Option<u32>) -> Vec<Expected> {
+/// The tensors that an exit's head may consist of, after `exit.1.`.
+pub(crate) const EXIT_HEAD: [&str; 5] = ["norm.weight", "map.weight", "map.bias", "mlp.up.weight", "mlp.down.weight"];
+
+/// The shapes of [`EXIT_HEAD`]. `hidden` is the inner width of its MLP.
+pub(crate) fn exit_head(h: &Hyperparameters, hidden: u32) -> [Expected; 5] {
     use Shape::{Matrix, Vector};
-    let mut tensors = vec![
-        required("norm.weight", Vector(h.width)),
-        required("map.weight", Matrix(h.width, h.width)),
-        required("map.bias", Vector(h.width)),
-    ];
-    if let Some(hidden) = hidden {
-        tensors.extend([
-            required("mlp.up.weight", Matrix(h.width, hidden)),
-            required("mlp.down.weight", Matrix(hidden, h.width)),
-        ]);
-    }
-    tensors
+    let [norm, map, bias, up, down] = EXIT_HEAD;
+    [
+        optional(norm, Vector(h.width)),
+        optional(map, Matrix(h.width, h.width)),
+        optional(bias, Vector(h.width)),
+        optional(up, Matrix(h.width, hidden)),
+        optional(down, Matrix(hidden, h.width)),
+    ]
 }

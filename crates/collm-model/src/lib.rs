@@ -6,9 +6,9 @@
 
 pub mod cache;
 pub mod digest;
+pub mod exits;
 pub mod fetch;
 pub mod gguf;
-pub mod heads;
 mod hyperparameters;
 mod layout;
 mod model_file;
@@ -21,9 +21,11 @@ pub mod store;
 #[cfg(feature = "synthetic")]
 pub mod synthetic;
 pub mod template;
+mod values;
 
 pub use cache::Cache;
 pub use digest::Digest;
+pub use exits::{ExitInfo, ExitsFile, GateWeights};
 pub use hyperparameters::{
     Architecture, HyperparameterError, Hyperparameters, Rope, RopeKind, RopeScaling, SlidingWindow,
 };

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
+use crate::exits::{ExitInfo, ExitsFault, exit};
 use crate::gguf::{Gguf, GgufError, TensorType, TensorView};
-use crate::heads;
 use crate::hyperparameters::{HyperparameterError, Hyperparameters};
 use crate::layout::{self, Expected, LayerName, Shape};
-use crate::part::{Holding, PartError};
+use crate::part::{ExitNumber, Holding, PartError};
 
 /// A checked model or part.
 #[derive(Debug)]
@@ -18,7 +18,11 @@ pub struct ModelFile {
     gguf: Gguf,
     hyperparameters: Hyperparameters,
     holding: Holding,
+    exits: Exits,
 }
+
+/// What was fitted for each exit.
+type Exits = [Option<ExitInfo>; 2];
 
 /// Why a file is no usable model or part.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +45,14 @@ pub enum ModelError {
         path: PathBuf,
         /// What is wrong with them.
         source: PartError,
+    },
+    /// What the part says about its exits makes no sense.
+    #[error("{}: {source}", path.display())]
+    Exits {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ExitsFault,
     },
     /// A tensor is missing, superfluous or of the wrong shape.
     #[error("{}: {source}", path.display())]
@@ -97,9 +109,11 @@ impl ModelFile {
             .map_err(|source| ModelError::Hyperparameters { path: path.clone(), source })?;
         let holding =
             Holding::read(&gguf, &hyperparameters).map_err(|source| ModelError::Part { path: path.clone(), source })?;
-        check_tensors(&gguf, &hyperparameters, &holding)
+        let (exits, exit_tensors) = read_exits(&gguf, &hyperparameters, &holding)
+            .map_err(|source| ModelError::Exits { path: path.clone(), source })?;
+        check_tensors(&gguf, &hyperparameters, &holding, exit_tensors)
             .map_err(|source| ModelError::Tensor { path: path.clone(), source })?;
-        Ok(Self { path, gguf, hyperparameters, holding })
+        Ok(Self { path, gguf, hyperparameters, holding, exits })
     }
 
     /// Where the file is; empty if it came from memory.
@@ -132,6 +146,17 @@ impl ModelFile {
         self.gguf.tensor(&layer.tensor(suffix))
     }
 
+    /// What was fitted for an exit of this edge part; `None` if nothing was, and for other files.
+    pub fn exit(&self, exit: ExitNumber) -> Option<&ExitInfo> {
+        self.exits[exit.index()].as_ref()
+    }
+
+    /// A tensor of an exit's own head: `norm.weight`, `map.weight`, `map.bias`, `mlp.up.weight` or `mlp.down.weight`. Each is
+    /// optional, but a bias has its map and the two of an MLP come together.
+    pub fn exit_tensor(&self, exit: ExitNumber, suffix: &str) -> Option<TensorView<'_>> {
+        self.gguf.tensor(&exit.tensor(suffix))
+    }
+
     /// The LM head `[width, vocabulary]`: `output.weight`, or the token embedding where the two are tied.
     pub fn output(&self) -> TensorView<'_> {
         let output = self.tensor("output.weight").or_else(|| self.tensor("token_embd.weight"));
@@ -144,8 +169,30 @@ impl ModelFile {
     }
 }
 
-fn check_tensors(gguf: &Gguf, h: &Hyperparameters, holding: &Holding) -> Result<(), TensorError> {
-    let mut known = HashSet::new();
+/// The exits of an edge part, and the names their tensors may have.
+fn read_exits(gguf: &Gguf, h: &Hyperparameters, holding: &Holding) -> Result<(Exits, Vec<String>), ExitsFault> {
+    let (mut exits, mut names) = (Exits::default(), Vec::new());
+    if !matches!(holding, Holding::Edge(_)) {
+        return Ok((exits, names));
+    }
+    for number in ExitNumber::ALL {
+        let info = exit::read(gguf, number)?;
+        if let Some(info) = &info {
+            names.extend(exit::check(gguf, number, info, h)?);
+        }
+        exits[number.index()] = info;
+    }
+    Ok((exits, names))
+}
+
+/// `exit_tensors` are the names of tensors that have been checked already.
+fn check_tensors(
+    gguf: &Gguf,
+    h: &Hyperparameters,
+    holding: &Holding,
+    exit_tensors: Vec<String>,
+) -> Result<(), TensorError> {
+    let mut known: HashSet<_> = exit_tensors.into_iter().collect();
     for expected in globals(gguf, h, holding) {
         known.insert(check_tensor(gguf, expected.name.to_owned(), expected)?);
     }
@@ -153,11 +200,6 @@ fn check_tensors(gguf: &Gguf, h: &Hyperparameters, holding: &Holding) -> Result<
     for layer in holding.layers(h) {
         for &expected in &suffixes {
             known.insert(check_tensor(gguf, layer.tensor(expected.name), expected)?);
-        }
-    }
-    if let Holding::Edge(part) = holding {
-        for &exit in &part.trained_exits {
-            known.extend(heads::check(gguf, exit, h)?);
         }
     }
     match gguf.tensors().iter().find(|info| !known.contains(&info.name)) {

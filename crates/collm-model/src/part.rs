@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::str::FromStr;
 
 use crate::digest::{Digest, parse_hex};
+use crate::exits::exit;
 use crate::gguf::{Gguf, Value};
-use crate::heads;
 use crate::hyperparameters::Hyperparameters;
 use crate::layout::LayerName;
 
@@ -24,6 +24,7 @@ pub(crate) mod keys {
     pub(crate) const PAIR: &str = "collm.part.pair";
     pub(crate) const SOURCE_SHA256: &str = "collm.part.source_sha256";
     pub(crate) const SOURCE_NAME: &str = "collm.part.source_name";
+    pub(crate) const EXITS_SHA256: &str = "collm.part.exits_sha256";
 }
 
 /// Says that an edge part and a cloud part fit: same source, same place of upload, same types of weights.
@@ -57,6 +58,11 @@ impl ExitNumber {
     /// Both, in order.
     pub const ALL: [Self; 2] = [Self::One, Self::Two];
 
+    /// 0 or 1, to look something up by exit.
+    pub(crate) fn index(self) -> usize {
+        self.number() as usize - 1
+    }
+
     /// 1 or 2, as in names of tensors and keys.
     pub fn number(self) -> u32 {
         match self {
@@ -65,7 +71,7 @@ impl ExitNumber {
         }
     }
 
-    /// The name of a tensor of this exit's head, `suffix` being `map.weight` for example.
+    /// The name of a tensor of this exit, `suffix` being `map.weight` for example.
     pub fn tensor(self, suffix: &str) -> String {
         format!("exit.{}.{suffix}", self.number())
     }
@@ -111,8 +117,10 @@ pub struct EdgePart {
     pub tail: Vec<u32>,
     /// Whether the edge may stop before the tail.
     pub exit1: bool,
-    /// Exits with trained heads of their own; others use the model's final norm and LM head.
+    /// Exits with a norm, map or MLP of their own; others use the model's final norm and LM head.
     pub trained_exits: Vec<ExitNumber>,
+    /// Digest of the exits file that was merged into the part.
+    pub exits_sha256: Option<Digest>,
 }
 
 /// What a cloud part holds.
@@ -233,15 +241,26 @@ impl EdgePart {
         check_tail(&tail, identity.layers)?;
         let exit1 = gguf.value(keys::EXIT1).and_then(|value| value.as_bool());
         let exit1 = exit1.ok_or(PartError::Key { key: keys::EXIT1 })?;
-        Ok(Self { identity, tail, exit1, trained_exits: heads::trained_exits(gguf) })
+        let trained_exits = ExitNumber::ALL.into_iter().filter(|&number| exit::has_head(gguf, number)).collect();
+        Ok(Self { identity, tail, exit1, trained_exits, exits_sha256: exits_digest(gguf)? })
     }
 }
 
 fn tail(gguf: &Gguf) -> Result<Vec<u32>, PartError> {
-    let unreadable = PartError::Key { key: keys::TAIL };
-    let Some(Value::Array(array)) = gguf.value(keys::TAIL) else { return Err(unreadable) };
+    gguf.value(keys::TAIL).and_then(|value| layer_array(&value)).ok_or(PartError::Key { key: keys::TAIL })
+}
+
+fn exits_digest(gguf: &Gguf) -> Result<Option<Digest>, PartError> {
+    let Some(value) = gguf.value(keys::EXITS_SHA256) else { return Ok(None) };
+    let digest = value.as_str().and_then(|text| text.parse().ok());
+    digest.map(Some).ok_or(PartError::Key { key: keys::EXITS_SHA256 })
+}
+
+/// An array of layers, whatever the width of its integers.
+pub(crate) fn layer_array(value: &Value<'_>) -> Option<Vec<u32>> {
+    let Value::Array(array) = value else { return None };
     let layer = |value: Value<'_>| value.as_u64().and_then(|layer| u32::try_from(layer).ok());
-    array.iter().map(layer).collect::<Option<Vec<_>>>().ok_or(unreadable)
+    array.iter().map(layer).collect()
 }
 
 /// Every layer exists and appears once.

@@ -31,9 +31,9 @@ impl Alias {
 }
 
 impl Preset {
-    /// As options of a split, weights unchanged and without trained heads.
+    /// As options of a split, weights unchanged and without fitted exits.
     pub fn options(self) -> SplitOptions<'static> {
         let Self { upload_at, tail, exit1 } = self;
-        SplitOptions { upload_at, tail: tail.to_vec(), exit1, requantize: None, heads: None }
+        SplitOptions { upload_at, tail: tail.to_vec(), exit1, requantize: None, exits: None }
     }
 }

@@ -6,11 +6,10 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use collm_model::gguf::{Gguf, GgufWriter, TensorType, Value};
-use collm_model::heads::{HeadsError, HeadsFile};
+use collm_model::gguf::TensorType;
 use collm_model::split::{Requantize, SplitError, SplitOptions, plan};
 use collm_model::synthetic::SyntheticModel;
-use collm_model::{Architecture, Digest, ExitNumber, Holding, LayerName, ModelError, ModelFile, PairId};
+use collm_model::{Architecture, Digest, Holding, LayerName, ModelError, ModelFile, PairId};
 use tempfile::TempDir;
 
 struct Bench {
@@ -58,7 +57,7 @@ impl Requantize for Zeros {
 }
 
 fn options(upload_at: u32, tail: &[u32]) -> SplitOptions<'static> {
-    SplitOptions { upload_at, tail: tail.to_vec(), exit1: false, requantize: None, heads: None }
+    SplitOptions { upload_at, tail: tail.to_vec(), exit1: false, requantize: None, exits: None }
 }
 
 fn llama() -> Bench {
@@ -123,7 +122,8 @@ fn parts_keep_all_metadata_and_say_what_they_are() {
         assert_eq!(cloud.gguf().value(key).as_ref(), Some(&value), "{key}");
     }
     let Holding::Edge(part) = edge.holding() else { panic!("{:?}", edge.holding()) };
-    assert_eq!((part.tail.as_slice(), part.exit1, part.trained_exits.len()), (&[3, 5][..], true, 0));
+    assert_eq!((part.tail.as_slice(), part.exit1), (&[3, 5][..], true));
+    assert_eq!((part.trained_exits.len(), part.exits_sha256), (0, None));
     assert_eq!((part.identity.upload_at, part.identity.layers), (2, 6));
     assert_eq!(part.identity.source_sha256, Digest::of(&std::fs::read(bench.path("source.gguf")).unwrap()));
     assert_eq!(part.identity.source_name, "source.gguf");
@@ -249,74 +249,4 @@ fn a_truncated_part_is_refused() {
     std::fs::write(bench.path("cut.gguf"), &bytes[..bytes.len() - 64]).unwrap();
     let error = ModelFile::open(&bench.path("cut.gguf")).unwrap_err();
     assert!(matches!(error, ModelError::Gguf(_)), "{error}");
-}
-
-/// Heads for the given exits of a model 64 wide.
-fn write_heads(path: &Path, source: Digest, exits: &[ExitNumber], hidden: Option<u64>) {
-    let mut writer = GgufWriter::new();
-    writer.set("collm.heads.version", Value::U32(1));
-    writer.set("collm.heads.source_sha256", Value::string(source.to_string()));
-    for exit in exits {
-        writer.set(&exit.key("threshold"), Value::F32(0.7));
-        writer.set(&exit.key("calibration.samples"), Value::U32(1000));
-        let mut add =
-            |suffix: &str, dims: &[u64]| writer.add_tensor(&exit.tensor(suffix), TensorType::F32, dims).unwrap();
-        add("norm.weight", &[64]);
-        add("map.weight", &[64, 64]);
-        add("map.bias", &[64]);
-        if let Some(hidden) = hidden {
-            add("mlp.up.weight", &[64, hidden]);
-            add("mlp.down.weight", &[hidden, 64]);
-        }
-    }
-    let bytes = |name: &str| match name.rsplit_once("exit.").unwrap().1 {
-        name if name.contains("map.weight") => 64 * 64 * 4,
-        name if name.contains("mlp") => 64 * hidden.unwrap() as usize * 4,
-        _ => 64 * 4,
-    };
-    writer.write(path, |name, out| out.write_all(&vec![1; bytes(name)])).unwrap();
-}
-
-#[test]
-fn trained_heads_are_merged_into_the_edge_part() {
-    let bench = llama();
-    let digest = Digest::of(bench.source.gguf().bytes());
-    for (exits, hidden) in [(&ExitNumber::ALL[..], None), (&[ExitNumber::Two], Some(96))] {
-        write_heads(&bench.path("heads.gguf"), digest, exits, hidden);
-        let heads = HeadsFile::open(&bench.path("heads.gguf")).unwrap();
-        let options = SplitOptions { heads: Some(&heads), requantize: Some(TensorType::Q8_0), ..options(2, &[3]) };
-        let (edge, cloud) = bench.split(&options).unwrap();
-        let Holding::Edge(part) = edge.holding() else { panic!("{:?}", edge.holding()) };
-        assert_eq!(part.trained_exits, exits);
-        let map = edge.tensor(&ExitNumber::Two.tensor("map.weight")).unwrap();
-        assert_eq!((map.ty, map.data), (TensorType::F32, &[1; 64 * 64 * 4][..]), "heads keep their types");
-        assert_eq!(edge.gguf().value("collm.exit.2.threshold"), Some(Value::F32(0.7)));
-        assert_eq!(edge.gguf().value("collm.exit.2.calibration.samples"), Some(Value::U32(1000)));
-        assert!(cloud.gguf().metadata().all(|(key, _)| !key.starts_with("collm.exit.")));
-        assert_eq!(edge.tensor("exit.2.mlp.up.weight").is_some(), hidden.is_some());
-    }
-}
-
-#[test]
-fn heads_of_another_model_are_refused() {
-    let bench = llama();
-    write_heads(&bench.path("heads.gguf"), Digest::of(b"another"), &ExitNumber::ALL, None);
-    let heads = HeadsFile::open(&bench.path("heads.gguf")).unwrap();
-    let error = bench.split(&SplitOptions { heads: Some(&heads), ..options(2, &[3]) }).unwrap_err();
-    assert!(matches!(error, SplitError::Heads(HeadsError::OtherModel { .. })), "{error}");
-
-    let wider = Bench::new(&SyntheticModel { width: 128, head_dim: 32, ..SyntheticModel::new(Architecture::Llama) });
-    write_heads(&bench.path("heads.gguf"), Digest::of(wider.source.gguf().bytes()), &ExitNumber::ALL, None);
-    let heads = HeadsFile::open(&bench.path("heads.gguf")).unwrap();
-    let error = wider.split(&SplitOptions { heads: Some(&heads), ..options(2, &[3]) }).unwrap_err();
-    assert!(matches!(error, SplitError::Heads(HeadsError::Tensor { .. })), "{error}");
-}
-
-#[test]
-fn a_file_without_heads_is_no_heads_file() {
-    let bench = llama();
-    assert!(matches!(HeadsFile::open(&bench.path("source.gguf")), Err(HeadsError::Key { .. })));
-    write_heads(&bench.path("heads.gguf"), Digest::of(b""), &[], None);
-    assert!(matches!(HeadsFile::open(&bench.path("heads.gguf")), Err(HeadsError::Empty { .. })));
-    assert!(Gguf::open(&bench.path("heads.gguf")).is_ok());
 }

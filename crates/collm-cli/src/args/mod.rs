@@ -16,7 +16,7 @@ pub(crate) use self::{
     demo::DemoArgs,
     engine::{EngineArgs, ExactUploadChoice, UploadArgs, UploadEncoding},
     link::LinkArgs,
-    model::{InspectArgs, LsArgs, PullArgs, RmArgs, SplitArgs, SplitShapeArgs},
+    model::{ExitsArgs, ExitsChoice, InspectArgs, LsArgs, PullArgs, RmArgs, SplitArgs, SplitShapeArgs},
     run::{RunArgs, WhoArgs},
     serve::{AccessArgs, CloudArgs, CloudMemoryArgs, DoctorArgs, EdgeArgs},
 };

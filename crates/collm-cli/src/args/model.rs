@@ -1,6 +1,6 @@
 //! Arguments of the commands that handle model files.
 
-use std::path::PathBuf;
+use std::{convert::Infallible, path::PathBuf};
 
 use clap::Args;
 
@@ -39,7 +39,8 @@ pub(crate) struct RmArgs {
 #[command(after_help = "\
 Examples:
   collm inspect smollm2-135m
-  collm inspect parts/edge.gguf --json")]
+  collm inspect parts/edge.gguf --json
+  collm inspect model.exits.gguf")]
 pub(crate) struct InspectArgs {
     /// A file, or a reference that is in the cache
     #[arg(value_name = "FILE|REF")]
@@ -53,14 +54,15 @@ pub(crate) struct InspectArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The edge part gets layers [0, UPLOAD_AT) and its tail, the cloud part layers [UPLOAD_AT, end). The tail is the edge's own
-guess at what the cloud would say: any layers, in the order they run. Without any of these options a model that has a
-preset (smollm2-135m) is split by it.
+guess at what the cloud would say: any layers, in the order they run. A file of fitted exits says where to cut by itself.
+Without any of these options a model that has a preset (smollm2-135m) is split by it.
 
 Examples:
   collm split smollm2-135m
   collm split smollm2-135m --upload-at 10 --tail 10-11,16-29 --out parts
   collm split model.gguf --upload-at 8 --exit-at 16 --exit1          the paper's plain cut, both exits
-  collm split model.gguf --upload-at 8 --exit-at 16 --quantize q8_0")]
+  collm split model.gguf --upload-at 8 --exit-at 16 --quantize q8_0
+  collm split model.gguf --exits model.exits.gguf                    as `collm tune` fitted them")]
 pub(crate) struct SplitArgs {
     /// A path or reference of a whole model
     #[arg(value_name = "MODEL")]
@@ -94,10 +96,31 @@ pub(crate) struct SplitShapeArgs {
     pub(crate) exit1: bool,
 
     /// Convert weights, as in q8_0; the files then differ from the source in value
-    #[arg(long, value_name = "TYPE", requires = "upload_at")]
+    #[arg(long, value_name = "TYPE")]
     pub(crate) quantize: Option<String>,
 
-    /// GGUF with trained exit heads
-    #[arg(long, value_name = "FILE", requires = "upload_at")]
-    pub(crate) heads: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) fitted: ExitsArgs,
+}
+
+/// Which fitted exits the edge part gets.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ExitsArgs {
+    /// File of fitted exits, which say where to cut too; none leaves out those that come with this program
+    #[arg(long, value_name = "FILE|none", value_parser = exits_choice)]
+    pub(crate) exits: Option<ExitsChoice>,
+}
+
+/// Exits that a person chose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ExitsChoice {
+    /// The model as it is.
+    Without,
+    /// Those in this file.
+    File(PathBuf),
+}
+
+/// A file that is really called `none` can be named `./none`.
+fn exits_choice(text: &str) -> Result<ExitsChoice, Infallible> {
+    Ok(if text == "none" { ExitsChoice::Without } else { ExitsChoice::File(text.into()) })
 }

@@ -137,14 +137,39 @@ impl<'a> GgufWriter<'a> {
     pub fn prepare<E>(
         &self,
         path: &Path,
-        mut data: impl FnMut(&str, &mut dyn Write) -> Result<(), E>,
+        data: impl FnMut(&str, &mut dyn Write) -> Result<(), E>,
     ) -> Result<PreparedFile, WriteError>
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let unwritable = |source| WriteError::Unwritable { path: path.to_owned(), source };
         let aside = temporary_beside(path).map_err(unwritable)?;
-        let mut out = Counting { inner: BufWriter::with_capacity(1 << 20, aside), count: 0 };
+        let out = self.write_to(BufWriter::with_capacity(1 << 20, aside), path, data)?;
+        let aside = out.into_inner().map_err(|error| unwritable(error.into_error()))?;
+        aside.as_file().sync_all().map_err(unwritable)?;
+        Ok(PreparedFile { aside, path: path.to_owned() })
+    }
+
+    /// The whole file in memory, for files that are small.
+    pub fn to_bytes<E>(&self, data: impl FnMut(&str, &mut dyn Write) -> Result<(), E>) -> Result<Vec<u8>, WriteError>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.write_to(Vec::new(), Path::new(""), data)
+    }
+
+    /// Writes header and tensors. `path` is only for messages.
+    fn write_to<W: Write, E>(
+        &self,
+        inner: W,
+        path: &Path,
+        mut data: impl FnMut(&str, &mut dyn Write) -> Result<(), E>,
+    ) -> Result<W, WriteError>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let unwritable = |source| WriteError::Unwritable { path: path.to_owned(), source };
+        let mut out = Counting { inner, count: 0 };
         out.write_all(&self.header()).map_err(unwritable)?;
         for tensor in &self.tensors {
             out.pad().map_err(unwritable)?;
@@ -154,9 +179,7 @@ impl<'a> GgufWriter<'a> {
             check_length(tensor, out.count - start)?;
         }
         out.pad().map_err(unwritable)?;
-        let aside = out.inner.into_inner().map_err(|error| unwritable(error.into_error()))?;
-        aside.as_file().sync_all().map_err(unwritable)?;
-        Ok(PreparedFile { aside, path: path.to_owned() })
+        Ok(out.inner)
     }
 
     /// Everything before the tensor data; with no tensors a complete file.
@@ -219,19 +242,19 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Counts what goes through, to know where padding is due.
-struct Counting {
-    inner: BufWriter<NamedTempFile>,
+struct Counting<W> {
+    inner: W,
     count: u64,
 }
 
-impl Counting {
+impl<W: Write> Counting<W> {
     fn pad(&mut self) -> io::Result<()> {
         let missing = self.count.next_multiple_of(DEFAULT_ALIGNMENT) - self.count;
         self.write_all(&[0; DEFAULT_ALIGNMENT as usize][..missing as usize])
     }
 }
 
-impl Write for Counting {
+impl<W: Write> Write for Counting<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.inner.write(bytes)?;
         self.count += count as u64;

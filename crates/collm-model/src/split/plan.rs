@@ -7,14 +7,19 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use super::requantize::{Requantize, write_requantized};
+use super::layer_list::format_layer_list;
+use super::requantize::{Requantize, write_merged, write_requantized};
 use crate::digest::Digest;
+use crate::exits::{Delta, ExitsError, ExitsFile};
 use crate::gguf::{Array, GgufWriter, PreparedFile, TensorType, TensorView, Value, WriteError};
-use crate::heads::{HeadsError, HeadsFile};
 use crate::layout::{self, LayerName};
 use crate::model_file::ModelFile;
 use crate::part::{Holding, PART_VERSION, PairId, first_bad_layer, keys};
 use crate::progress::Progress;
+
+/// Keys and tensors that say what a part's exits are.
+const EXIT_KEYS: &str = "collm.exit.";
+const EXIT_TENSORS: &str = "exit.";
 
 /// How to split a model.
 #[derive(Debug, Clone)]
@@ -27,8 +32,22 @@ pub struct SplitOptions<'a> {
     pub exit1: bool,
     /// Type that matrices are converted to. Those whose rows are no multiple of the type's blocks stay as they are.
     pub requantize: Option<TensorType>,
-    /// Trained exit heads for the edge part.
-    pub heads: Option<&'a HeadsFile>,
+    /// Fitted exits for the edge part. They belong to the cut they were fitted for: see [`SplitOptions::of_exits`].
+    pub exits: Option<&'a ExitsFile>,
+}
+
+impl<'a> SplitOptions<'a> {
+    /// The cut that the exits were fitted for.
+    pub fn of_exits(exits: &'a ExitsFile) -> Self {
+        let cut = exits.cut();
+        Self {
+            upload_at: cut.upload_at,
+            tail: cut.tail.clone(),
+            exit1: cut.exit1,
+            requantize: None,
+            exits: Some(exits),
+        }
+    }
 }
 
 /// Two parts that are ready to be written.
@@ -51,6 +70,8 @@ pub struct PartPlan<'a> {
 #[derive(Debug, Clone, Copy)]
 struct PlannedCopy<'a> {
     source: TensorView<'a>,
+    /// Added to the source on the way.
+    delta: Option<Delta<'a>>,
     ty: TensorType,
 }
 
@@ -82,9 +103,19 @@ pub enum SplitError {
     /// Weights cannot have this type.
     #[error("{0} is no type for weights; common ones are q8_0, q4_0 and f16")]
     NoWeightType(TensorType),
-    /// The heads do not fit.
+    /// The exits do not fit the model, or are unusable.
     #[error(transparent)]
-    Heads(#[from] HeadsError),
+    Exits(#[from] ExitsError),
+    /// The exits do not fit the cut.
+    #[error(
+        "the exits were fitted to an upload at layer {upload_at} and the tail {tail}; split the model there, or fit others"
+    )]
+    OtherCut {
+        /// Layers before the upload they were fitted to.
+        upload_at: u32,
+        /// The tail they were fitted to, as people write it.
+        tail: String,
+    },
     /// An output would replace the source or the other output.
     #[error("{} is also the source or the other part; choose another output", .0.display())]
     SamePath(PathBuf),
@@ -105,8 +136,8 @@ pub fn plan<'a>(
     check_options(source, options)?;
     let total = source.gguf().bytes().len() as u64;
     let digest = source.digest(|done| progress(Progress::of(done, total)));
-    if let Some(heads) = options.heads {
-        heads.check(source.hyperparameters(), digest)?;
+    if let Some(exits) = options.exits {
+        exits.check(source.hyperparameters(), digest)?;
     }
     let pair = pair_id(digest, options);
     Ok(SplitPlan {
@@ -173,7 +204,7 @@ impl PartPlan<'_> {
         requantize: Option<&dyn Requantize>,
         advance: &mut dyn FnMut(u64),
     ) -> Result<PreparedFile, SplitError> {
-        let changed = self.tensors.values().find(|copy| copy.ty != copy.source.ty);
+        let changed = self.tensors.values().find(|copy| copy.is_converted());
         if let (Some(copy), None) = (changed, requantize) {
             return Err(SplitError::NoRequantizer(copy.ty));
         }
@@ -186,13 +217,20 @@ impl PartPlan<'_> {
 }
 
 impl PlannedCopy<'_> {
+    fn is_converted(&self) -> bool {
+        self.ty != self.source.ty || self.delta.is_some()
+    }
+
     fn write(
         &self,
         requantize: Option<&dyn Requantize>,
         out: &mut dyn Write,
     ) -> Result<(), Box<dyn Error + Send + Sync>> {
-        match requantize {
-            Some(requantize) if self.ty != self.source.ty => write_requantized(requantize, &self.source, self.ty, out),
+        match (requantize, &self.delta) {
+            (Some(requantize), Some(delta)) => write_merged(requantize, &self.source, delta, self.ty, out),
+            (Some(requantize), None) if self.is_converted() => {
+                write_requantized(requantize, &self.source, self.ty, out)
+            }
             _ => Ok(out.write_all(self.source.data)?),
         }
     }
@@ -231,13 +269,23 @@ fn check_options(source: &ModelFile, options: &SplitOptions<'_>) -> Result<(), S
     if let Some(layer) = first_bad_layer(&options.tail, layers) {
         return Err(SplitError::Tail { layer, layers });
     }
+    check_cut(options)?;
     match options.requantize {
         Some(ty) if !ty.is_weight() => Err(SplitError::NoWeightType(ty)),
         _ => Ok(()),
     }
 }
 
-/// What decides whether two parts fit: the source, the layer of upload and the type of weights. Not the tail and not the heads,
+/// A tail other than the one they were fitted to would make nonsense of deltas and gates alike.
+fn check_cut(options: &SplitOptions<'_>) -> Result<(), SplitError> {
+    let Some(cut) = options.exits.map(ExitsFile::cut) else { return Ok(()) };
+    if cut.upload_at == options.upload_at && cut.tail == options.tail {
+        return Ok(());
+    }
+    Err(SplitError::OtherCut { upload_at: cut.upload_at, tail: format_layer_list(&cut.tail) })
+}
+
+/// What decides whether two parts fit: the source, the layer of upload and the type of weights. Not the tail and not the exits,
 /// which are the edge's own affair.
 fn pair_id(source: Digest, options: &SplitOptions<'_>) -> PairId {
     let hash = Sha256::new()
@@ -265,11 +313,11 @@ fn plan_edge<'a>(
         part.copy_layer(source, layer, LayerName::Block(layer), options.requantize)?;
     }
     for (index, &layer) in options.tail.iter().enumerate() {
-        part.copy_layer(source, layer, LayerName::Tail(index as u32), options.requantize)?;
+        part.copy_tail_layer(source, layer, index as u32, options)?;
     }
     part.copy_head(source, options.requantize)?;
-    if let Some(heads) = options.heads {
-        part.copy_exit_heads(heads)?;
+    if let Some(exits) = options.exits {
+        part.copy_exits(exits)?;
     }
     Ok(part)
 }
@@ -296,7 +344,9 @@ impl<'a> PartPlan<'a> {
     /// A part without tensors: all metadata of the source, and what makes it a part.
     fn new(source: &'a ModelFile, options: &SplitOptions<'_>, digest: Digest, pair: PairId, role: &str) -> Self {
         let mut writer = GgufWriter::new();
-        for (key, value) in source.gguf().metadata() {
+        // Only fitted exits say what a part's exits are.
+        let of_model = |key: &str| !key.starts_with(EXIT_KEYS);
+        for (key, value) in source.gguf().metadata().filter(|(key, _)| of_model(key)) {
             writer.set(key, value);
         }
         writer.set(keys::VERSION, Value::U32(PART_VERSION));
@@ -325,6 +375,26 @@ impl<'a> PartPlan<'a> {
         Ok(())
     }
 
+    /// Copies a layer of the tail, with what was fitted to it.
+    fn copy_tail_layer(
+        &mut self,
+        source: &'a ModelFile,
+        layer: u32,
+        index: u32,
+        options: &SplitOptions<'a>,
+    ) -> Result<(), WriteError> {
+        let exits = options.exits;
+        let ty = exits.and_then(|exits| exits.cut().tail_type).or(options.requantize);
+        for expected in layout::layer(source.hyperparameters()) {
+            let fitted = exits.and_then(|exits| exits.vector(index, expected.name));
+            let copied = source.layer_tensor(LayerName::Block(layer), expected.name);
+            let Some(tensor) = fitted.or(copied) else { continue };
+            let delta = exits.and_then(|exits| exits.delta(index, expected.name));
+            self.plan_copy(LayerName::Tail(index).tensor(expected.name), tensor, delta, ty)?;
+        }
+        Ok(())
+    }
+
     fn copy_head(&mut self, source: &'a ModelFile, requantize: Option<TensorType>) -> Result<(), WriteError> {
         for expected in layout::head(source.hyperparameters()) {
             self.copy_global(source, expected.name, requantize)?;
@@ -345,23 +415,34 @@ impl<'a> PartPlan<'a> {
         }
     }
 
-    /// Trained heads are small and were fitted at their own precision: they keep their types.
-    fn copy_exit_heads(&mut self, heads: &'a HeadsFile) -> Result<(), WriteError> {
-        for (key, value) in heads.calibration() {
+    /// What exits consist of is small and was fitted at its own precision: it keeps its types.
+    fn copy_exits(&mut self, exits: &'a ExitsFile) -> Result<(), WriteError> {
+        self.writer.set(keys::EXITS_SHA256, Value::string(exits.digest().to_string()));
+        for (key, value) in exits.gguf().metadata().filter(|(key, _)| key.starts_with(EXIT_KEYS)) {
             self.writer.set(key, value);
         }
-        for info in heads.gguf().tensors() {
-            let tensor = heads.gguf().tensor(&info.name).expect("the name comes from the directory");
+        for info in exits.gguf().tensors().iter().filter(|info| info.name.starts_with(EXIT_TENSORS)) {
+            let tensor = exits.gguf().tensor(&info.name).expect("the name comes from the directory");
             self.copy(info.name.clone(), tensor, None)?;
         }
         Ok(())
     }
 
     fn copy(&mut self, name: String, source: TensorView<'a>, requantize: Option<TensorType>) -> Result<(), WriteError> {
+        self.plan_copy(name, source, None, requantize)
+    }
+
+    fn plan_copy(
+        &mut self,
+        name: String,
+        source: TensorView<'a>,
+        delta: Option<Delta<'a>>,
+        requantize: Option<TensorType>,
+    ) -> Result<(), WriteError> {
         let ty = requantize.filter(|&ty| is_matrix(&source) && ty.row_bytes(source.dims[0]).is_some());
         let ty = ty.unwrap_or(source.ty);
         self.writer.add_tensor(&name, ty, source.stated_dims())?;
-        self.tensors.insert(name, PlannedCopy { source, ty });
+        self.tensors.insert(name, PlannedCopy { source, delta, ty });
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use half::f16;
 
 use crate::gguf::TensorType;
+use crate::values::{self, rounded_quotient};
 
 /// SplitMix64: small, seeded, the same on every machine.
 pub(super) struct Random(u64);
@@ -36,31 +37,16 @@ impl Random {
 /// For types other than f32, f16, q8_0 and q4_0.
 pub(super) fn encode(ty: TensorType, values: &[f32]) -> Vec<u8> {
     match ty {
-        TensorType::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        TensorType::F16 => values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
-        TensorType::Q8_0 => values.chunks(32).flat_map(encode_q8_0).collect(),
         TensorType::Q4_0 => values.chunks(32).flat_map(encode_q4_0).collect(),
-        other => panic!("synthetic models are not made in {other}"),
+        other => values::encode(other, values).expect("synthetic models are made in f32, f16, q8_0 and q4_0"),
     }
-}
-
-/// A scale, then one signed byte a value.
-fn encode_q8_0(block: &[f32]) -> Vec<u8> {
-    let largest = block.iter().fold(0_f32, |largest, value| largest.max(value.abs()));
-    let scale = f16::from_f32(largest / 127.0);
-    let quantise = |value: &f32| divide(*value, scale).clamp(-127.0, 127.0) as i8 as u8;
-    scale.to_le_bytes().into_iter().chain(block.iter().map(quantise)).collect()
 }
 
 /// A scale, then half a byte a value, offset by 8; a byte holds values `i` and `i + 16`.
 fn encode_q4_0(block: &[f32]) -> Vec<u8> {
     let largest = block.iter().fold(0_f32, |largest, value| largest.max(value.abs()));
     let scale = f16::from_f32(largest / 7.0);
-    let quantise = |value: f32| (divide(value, scale) + 8.0).clamp(0.0, 15.0) as u8;
+    let quantise = |value: f32| (rounded_quotient(value, scale) + 8.0).clamp(0.0, 15.0) as u8;
     let pairs = (0..16).map(|index| quantise(block[index]) | quantise(block[index + 16]) << 4);
     scale.to_le_bytes().into_iter().chain(pairs).collect()
-}
-
-fn divide(value: f32, scale: f16) -> f32 {
-    if scale == f16::ZERO { 0.0 } else { (value / scale.to_f32()).round() }
 }

@@ -1,0 +1,27 @@
+//! One fitted tensor: its shape, its type and its numbers checked at once.
+
+use super::ExitsFault;
+use crate::gguf::{Gguf, TensorView};
+use crate::layout::{Expected, Shape};
+use crate::model_file::{TensorError, check_tensor};
+use crate::values;
+
+/// The tensor called `name`, if it is there: of this shape, f32, f16 or q8_0 (vectors f32), all its numbers finite.
+pub(super) fn optional(gguf: &Gguf, name: String, shape: Shape) -> Result<Option<Vec<f32>>, ExitsFault> {
+    check_tensor(gguf, name.clone(), Expected { name: "", shape, required: false })?;
+    gguf.tensor(&name).map(|tensor| finite(&tensor)).transpose()
+}
+
+/// The same of a tensor that must be there.
+pub(super) fn required(gguf: &Gguf, name: String, shape: Shape) -> Result<Vec<f32>, ExitsFault> {
+    optional(gguf, name.clone(), shape)?.ok_or_else(|| TensorError::Missing(name).into())
+}
+
+fn finite(tensor: &TensorView<'_>) -> Result<Vec<f32>, ExitsFault> {
+    let name = || tensor.name.to_owned();
+    let values = values::decode(tensor).ok_or_else(|| TensorError::Type { name: name(), ty: tensor.ty })?;
+    if values.iter().all(|value| value.is_finite()) {
+        return Ok(values);
+    }
+    Err(ExitsFault::Values { name: name(), reason: "holds a number that is not finite" })
+}
