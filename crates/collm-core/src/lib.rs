@@ -8,6 +8,7 @@ pub mod cloud;
 pub mod confidence;
 pub mod edge;
 pub mod frame;
+pub mod gate;
 pub mod ids;
 pub mod limits;
 pub mod policy;

@@ -10,7 +10,7 @@
 //! tail, `i` being the index in it: `tail.i.{suffix}.a` `[in, rank]` and `tail.i.{suffix}.b` `[rank, out]`, a low-rank delta
 //! `W[o] += sum_r b[o][r] * a[r]`; `tail.i.{suffix}` in place of a norm's gain or a bias.
 //!
-//! Deliberately absent: fitting and computing. Merging a delta is in [`split`](crate::split).
+//! Deliberately absent: fitting and computing; even what a gate consists of is `collm-core`'s. Merging a delta is in [`split`](crate::split).
 
 mod cut;
 mod draft;
@@ -26,7 +26,6 @@ pub use draft::ExitsDraft;
 pub use error::{ExitsError, ExitsFault};
 pub use exit::ExitInfo;
 pub use file::{Delta, ExitsFile};
-pub use gate::{GATE_SCALARS, GateLook, GateWeights};
 pub use promise::Promise;
 
 /// Metadata keys of an exits file.

@@ -25,7 +25,7 @@ mod values;
 
 pub use cache::Cache;
 pub use digest::Digest;
-pub use exits::{ExitInfo, ExitsFile, GateWeights};
+pub use exits::{ExitInfo, ExitsFile};
 pub use hyperparameters::{
     Architecture, HyperparameterError, Hyperparameters, Rope, RopeKind, RopeScaling, SlidingWindow,
 };

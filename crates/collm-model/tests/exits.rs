@@ -6,10 +6,9 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use collm_core::confidence::ConfidenceMeasure;
+use collm_core::gate::{GATE_SCALARS, GateLook, GateWeights};
 use collm_core::policy::Threshold;
-use collm_model::exits::{
-    ExitsDraft, ExitsError, ExitsFault, ExitsFile, FittedCut, GATE_SCALARS, GateLook, GateWeights, Promise,
-};
+use collm_model::exits::{ExitsDraft, ExitsError, ExitsFault, ExitsFile, FittedCut, Promise};
 use collm_model::gguf::{Array, Gguf, GgufWriter, TensorType, TensorView, Value, ValueType};
 use collm_model::split::{Requantize, SplitError, SplitOptions, plan};
 use collm_model::synthetic::SyntheticModel;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use collm_core::gate::GateWeights;
+
 use super::exit::{self, ExitInfo};
 use super::file::delta_names;
-use super::gate::GateWeights;
 use super::{ExitsError, ExitsFile, FittedCut};
 use crate::gguf::{GgufWriter, TensorType, Value, WriteError};
 use crate::layout::LayerName;

@@ -3,9 +3,10 @@
 //! Norm, map and MLP stay tensors, for the engine to multiply with; everything else is small and read into numbers here.
 
 use collm_core::confidence::ConfidenceMeasure;
+use collm_core::gate::GateWeights;
 use collm_core::policy::Threshold;
 
-use super::gate::{self, GateWeights};
+use super::gate;
 use super::{ExitsFault, Promise, fitted};
 use crate::gguf::{Gguf, TensorType};
 use crate::hyperparameters::Hyperparameters;
@@ -100,7 +101,7 @@ pub(crate) fn check(
         return Err(senseless_shortlist(exit, "names a token that the model does not have"));
     }
     if let Some(look) = info.gate.as_ref().and_then(|gate| gate.look.as_ref()) {
-        fitted::required(gguf, exit.tensor("gate.look.weight"), Shape::Matrix(h.width, look.rank as u32))?;
+        fitted::required(gguf, &exit.tensor("gate.look.weight"), Shape::Matrix(h.width, look.rank as u32))?;
     }
     let suffixes = layout::EXIT_HEAD.iter().chain(&gate::NAMES).chain(&[SHORTLIST]);
     Ok(suffixes.map(|suffix| exit.tensor(suffix)).collect())
@@ -118,7 +119,7 @@ fn check_head(gguf: &Gguf, exit: ExitNumber, h: &Hyperparameters) -> Result<(), 
     }
     let hidden = gguf.tensor(&exit.tensor("mlp.up.weight")).map_or(0, |up| up.dims[1].min(HIDDEN_MAX) as u32);
     for expected in layout::exit_head(h, hidden) {
-        fitted::optional(gguf, exit.tensor(expected.name), expected.shape)?;
+        fitted::optional(gguf, &exit.tensor(expected.name), expected.shape)?;
     }
     Ok(())
 }

@@ -132,16 +132,16 @@ pub(super) fn delta_names(index: u32, suffix: &str) -> [String; 2] {
 fn check_change(gguf: &Gguf, index: u32, expected: Expected) -> Result<Vec<String>, ExitsFault> {
     let name = LayerName::Tail(index).tensor(expected.name);
     let Shape::Matrix(row, rows) = expected.shape else {
-        fitted::optional(gguf, name.clone(), expected.shape)?;
+        fitted::optional(gguf, &name, expected.shape)?;
         return Ok(vec![name]);
     };
     let names = delta_names(index, expected.name);
     let [a, b] = names.each_ref().map(|name| gguf.tensor(name));
     let Some(stated) = a.map(|a| a.dims[1]).or(b.map(|b| b.dims[0])) else { return Ok(names.into()) };
     let rank = u32::try_from(stated).ok().filter(|rank| *rank <= row.min(rows));
-    let [a, b] = names.clone();
-    let too_high = ExitsFault::Values { name: a.clone(), reason: "has a rank above that of the matrix it changes" };
-    let rank = rank.ok_or(too_high)?;
+    let [a, b] = &names;
+    let too_high = || ExitsFault::Values { name: a.clone(), reason: "has a rank above that of the matrix it changes" };
+    let rank = rank.ok_or_else(too_high)?;
     fitted::required(gguf, a, Shape::Matrix(row, rank))?;
     fitted::required(gguf, b, Shape::Matrix(rank, rows))?;
     Ok(names.into())

@@ -7,14 +7,14 @@ use crate::model_file::{TensorError, check_tensor};
 use crate::values;
 
 /// The tensor called `name`, if it is there: of this shape, f32, f16 or q8_0 (vectors f32), all its numbers finite.
-pub(super) fn optional(gguf: &Gguf, name: String, shape: Shape) -> Result<Option<Vec<f32>>, ExitsFault> {
-    check_tensor(gguf, name.clone(), Expected { name: "", shape, required: false })?;
-    gguf.tensor(&name).map(|tensor| finite(&tensor)).transpose()
+pub(super) fn optional(gguf: &Gguf, name: &str, shape: Shape) -> Result<Option<Vec<f32>>, ExitsFault> {
+    check_tensor(gguf, name.to_owned(), Expected { name: "", shape, required: false })?;
+    gguf.tensor(name).map(|tensor| finite(&tensor)).transpose()
 }
 
 /// The same of a tensor that must be there.
-pub(super) fn required(gguf: &Gguf, name: String, shape: Shape) -> Result<Vec<f32>, ExitsFault> {
-    optional(gguf, name.clone(), shape)?.ok_or_else(|| TensorError::Missing(name).into())
+pub(super) fn required(gguf: &Gguf, name: &str, shape: Shape) -> Result<Vec<f32>, ExitsFault> {
+    optional(gguf, name, shape)?.ok_or_else(|| TensorError::Missing(name.to_owned()).into())
 }
 
 fn finite(tensor: &TensorView<'_>) -> Result<Vec<f32>, ExitsFault> {
