@@ -1,0 +1,34 @@
+//! Healing a tail: its layers learn, by distillation, to say what the whole model says.
+//!
+//! Layers were left out of an edge part's tail, so those that stay see states that they were not trained on. Low-rank deltas on
+//! their matrices, their norm gains and the exit's norm are fitted to the whole model's own candidates; the weights
+//! themselves, and the LM head, stay as they are. candle differentiates; every heavy operation is an `ops` of our own whose
+//! backward pass is nothing but plain matrix products, and every thread runs pieces of its own, since two products side by
+//! side are far faster than one product on two threads.
+//!
+//! Top-down: [`Healer`] (`healer`) takes [`Piece`]s and makes [`Deltas`]; `tail` is the network, `loss` the objective,
+//! `parameters` and `optimizer` what learns, `checkpoint` how a run survives. Deliberately absent: engines (states and
+//! candidates are given), text, files of exits, and the choice of the tail.
+
+mod checkpoint;
+mod config;
+mod deltas;
+mod dense;
+mod error;
+mod healer;
+mod lanes;
+mod loss;
+mod ops;
+mod optimizer;
+mod parameters;
+mod piece;
+mod tail;
+mod weights;
+mod workers;
+
+pub use config::HealConfig;
+pub use deltas::{Deltas, ExitDelta, LayerDelta, LowRank};
+pub use error::{CheckpointError, HealError, PieceError};
+pub use healer::{Healer, StepReport};
+pub use loss::Score;
+pub use piece::{Candidates, Piece};
