@@ -100,7 +100,7 @@ impl Question {
 
     /// Drawn like this.
     #[must_use]
-    pub(crate) fn sampled(self, sampling: Sampling) -> Self {
+    pub(crate) fn sampled(self, sampling: &Sampling) -> Self {
         Self {
             temperature: sampling.temperature,
             top_k: sampling.top_k,

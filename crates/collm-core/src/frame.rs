@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::{
     ids::{Epoch, Position, SessionId, TokenId},
-    sampling::Sampling,
+    sampling::{LogProbs, Sampling},
     states::{Encoding, StateBlock},
 };
 
@@ -52,6 +52,8 @@ pub struct Open {
     pub feed: Feed,
     /// How tokens are drawn, so that both sides draw alike.
     pub sampling: Sampling,
+    /// Whether uploads of hidden states tell the tokens too: the cloud must know them where drawing looks back.
+    pub tells_tokens: bool,
 }
 
 /// Asks for the token after `position`.
@@ -63,8 +65,6 @@ pub struct Ask {
     pub position: Position,
     /// The edge's own guess, for the cloud to compare with.
     pub guess: Option<TokenId>,
-    /// Tokens under the repetition penalty; empty without one.
-    pub recent: Vec<TokenId>,
 }
 
 /// From edge to cloud.
@@ -80,6 +80,8 @@ pub enum ToCloud {
         first: Position,
         /// One row a position.
         block: StateBlock,
+        /// The tokens at these positions if the session tells them; else empty.
+        tokens: Vec<TokenId>,
     },
     /// Token ids of consecutive positions, in sessions fed with tokens.
     Tokens {
@@ -136,7 +138,7 @@ pub enum ToEdge {
 }
 
 /// What the cloud computed for one ask.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// Epoch of the ask.
     pub epoch: Epoch,
@@ -146,6 +148,8 @@ pub struct Answer {
     pub token: TokenId,
     /// The whole model's highest probability there.
     pub confidence: f32,
+    /// What else it thinks there, if the session asks for it.
+    pub log_probs: Option<LogProbs>,
     /// This ask's share of the batch's compute time.
     pub compute: Duration,
     /// Time the ask waited in the cloud before its batch began.

@@ -7,8 +7,12 @@ pub struct Limits {
     pub upload_rows_max: u32,
     /// Bytes of one encoded frame.
     pub frame_bytes_max: usize,
-    /// Tokens that an ask may carry for the repetition penalty.
+    /// How many tokens back the repetition penalty may reach.
     pub recent_tokens_max: u32,
+    /// Tokens whose logits a session may bias.
+    pub biased_tokens_max: u32,
+    /// Most likely tokens that may be told beside each.
+    pub log_probs_max: u32,
     /// End-of-generation tokens that a session may name.
     pub stop_tokens_max: u32,
     /// Characters of a text that a peer sends (a refusal's message, a session's name).
@@ -21,6 +25,8 @@ impl Limits {
         upload_rows_max: 64,
         frame_bytes_max: 4 << 20,
         recent_tokens_max: 1024,
+        biased_tokens_max: 1024,
+        log_probs_max: 20,
         stop_tokens_max: 64,
         text_chars_max: 1024,
     };

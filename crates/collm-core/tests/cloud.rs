@@ -6,7 +6,7 @@ use collm_core::{
     cloud::{Batch, BatchOutcome, Cloud, CloudConfig, Output, PeerId},
     frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, ToCloud, ToEdge},
     ids::{Epoch, Position, SessionId, TokenId},
-    sampling::{Choice, Sampling},
+    sampling::{Choice, Sampling, Scored},
     states::{Encoding, StateBlock},
     time::Time,
 };
@@ -43,16 +43,17 @@ fn open(session: u64, feed: Feed) -> ToCloud {
         prompt: 10,
         feed,
         sampling: Sampling::GREEDY,
+        tells_tokens: false,
     })
 }
 
 fn states(rows: usize) -> ToCloud {
     let block = StateBlock::parse(Encoding::F16, 1, vec![0; rows * 2].into()).expect("zeros are finite");
-    ToCloud::States { epoch: Epoch(0), first: Position(0), block }
+    ToCloud::States { epoch: Epoch(0), first: Position(0), block, tokens: vec![] }
 }
 
 fn ask(position: u32) -> ToCloud {
-    ToCloud::Ask(Ask { epoch: Epoch(0), position: Position(position), guess: None, recent: vec![] })
+    ToCloud::Ask(Ask { epoch: Epoch(0), position: Position(position), guess: None })
 }
 
 /// Everything the cloud wants, and the batch among it.
@@ -67,8 +68,9 @@ fn drain(cloud: &mut Cloud) -> (Vec<Output>, Option<Batch>) {
 
 fn done(batch: &Batch) -> BatchOutcome {
     let choice = Choice { token: TokenId(1), confidence: 0.5 };
-    let choices = batch.parts.iter().map(|part| Ok(vec![choice; part.scores.len()])).collect();
-    BatchOutcome::Done { choices, compute: Duration::from_millis(1) }
+    let scored = Scored { choice, log_probs: None };
+    let scored = batch.parts.iter().map(|part| Ok(vec![scored.clone(); part.scores.len()])).collect();
+    BatchOutcome::Done { scored, compute: Duration::from_millis(1) }
 }
 
 /// Runs batches until none is wanted; the positions answered, in order.

@@ -4,15 +4,15 @@ use std::ops::Range;
 
 use collm_core::{
     cloud::{Batch, BatchInput, BatchPart},
-    sampling::{Choice, Scoring, choose},
+    sampling::{Scored, Scoring, choose},
     states::StateBlock,
 };
 use collm_engine::{Engine, Head, Input, Row, Scope, Scores, Stack};
 
-use crate::{ExecError, codec::Codec, offset, push_rows};
+use crate::{ExecError, SCORED_ROWS_MAX, codec::Codec, offset, push_rows};
 
-/// What became of a part of a batch: a choice a scored row, or why its logits are unusable.
-pub type PartResult = Result<Vec<Choice>, String>;
+/// What became of a part of a batch: what the head says of each row to be scored, or why its logits are unusable.
+pub type PartResult = Result<Vec<Scored>, String>;
 
 /// Carries out the batches of [`collm_core::cloud::Cloud`], one after the other.
 #[derive(Debug)]
@@ -145,7 +145,7 @@ impl<E: Engine> CloudExecutor<E> {
     fn score(&mut self, parts: &[BatchPart]) -> Result<Vec<PartResult>, ExecError> {
         let shape = self.engine.shape();
         let (width, vocabulary) = (shape.width, shape.vocabulary);
-        let call_floats = shape.batch_rows_max * width;
+        let call_floats = shape.batch_rows_max.min(SCORED_ROWS_MAX) * width;
         let wanted: Vec<(usize, &Scoring)> = wanted(parts).collect();
         let mut results: Vec<PartResult> = vec![Ok(Vec::new()); parts.len()];
         for (state, (part, scoring)) in self.scored.chunks_exact_mut(width).zip(&wanted) {
@@ -158,7 +158,7 @@ impl<E: Engine> CloudExecutor<E> {
             self.engine.score(Head::Final, Scope::Full, states, &mut self.scores)?;
             for logits in self.scores.logits.chunks_exact_mut(vocabulary) {
                 let (part, scoring) = wanted.next().expect("one hidden state was kept a score");
-                add_choice(&mut results[part], scoring, logits);
+                add_scored(&mut results[part], scoring, logits);
             }
         }
         Ok(results)
@@ -239,11 +239,11 @@ fn blank_unless_finite(state: &mut [f32], scoring: &Scoring) -> Result<(), Strin
     Err(ExecError::NotFinite(scoring.position).to_string())
 }
 
-fn add_choice(result: &mut PartResult, scoring: &Scoring, logits: &mut [f32]) {
-    let Ok(choices) = result else { return };
+fn add_scored(result: &mut PartResult, scoring: &Scoring, logits: &mut [f32]) {
+    let Ok(all) = result else { return };
     let position = scoring.position;
-    match choose(logits, &scoring.sampling, position, &scoring.recent) {
-        Ok(choice) => choices.push(choice),
+    match choose(logits, scoring) {
+        Ok(scored) => all.push(scored),
         Err(error) => *result = Err(ExecError::Logits { position, error }.to_string()),
     }
 }
@@ -269,7 +269,7 @@ mod tests {
     }
 
     fn greedy(positions: &[u32]) -> Vec<Scoring> {
-        let scoring = |&position| Scoring { position: Position(position), sampling: Sampling::GREEDY, recent: vec![] };
+        let scoring = |&position| Scoring::alone(Position(position), Sampling::GREEDY);
         positions.iter().map(scoring).collect()
     }
 
@@ -294,8 +294,8 @@ mod tests {
     }
 
     fn chosen(result: &PartResult) -> Vec<TokenId> {
-        let choices = result.as_ref().unwrap();
-        choices.iter().map(|choice| choice.token).collect()
+        let scored = result.as_ref().unwrap();
+        scored.iter().map(|scored| scored.choice.token).collect()
     }
 
     #[test]

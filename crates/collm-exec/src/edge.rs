@@ -5,12 +5,12 @@ use std::time::Duration;
 use collm_core::{
     edge::{Job, JobOutcome, SecondStage, Stage},
     ids::{Position, SlotId, TokenId},
-    sampling::{Choice, Scoring, choose},
+    sampling::{Scored, Scoring, choose},
     states::{Encoding, StateBlock},
 };
-use collm_engine::{Engine, Head, Input, Row, Scope, Scores, Stack};
+use collm_engine::{Engine, Head, Input, Row, Scope, Scores, Shape, Stack};
 
-use crate::{ExecError, codec::Codec, offset, push_rows};
+use crate::{ExecError, SCORED_ROWS_MAX, codec::Codec, offset, push_rows};
 
 /// Carries out the jobs of [`collm_core::edge::Edge`], one after the other.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct EdgeExecutor<E> {
     kept: Vec<Kept>,
     rows: Vec<Row>,
     hidden: Vec<f32>,
+    /// Hidden states to score.
+    wanted: Vec<f32>,
     scores: Scores,
     codec: Codec,
 }
@@ -29,14 +31,14 @@ pub struct EdgeExecutor<E> {
 pub struct JobResult {
     /// States for upload, if the job asked for them, or why the encoding cannot carry them: no reason to lose the answer.
     pub states: Option<Result<StateBlock, String>>,
-    /// The exit's proposal, if the job asked for it.
-    pub choice: Option<Choice>,
+    /// What the exit says of each row that the job asked about.
+    pub scored: Vec<Scored>,
 }
 
 impl JobResult {
     /// With the time that the engine took.
     pub fn timed(self, compute: Duration) -> JobOutcome {
-        JobOutcome { states: self.states, choice: self.choice, compute }
+        JobOutcome { states: self.states, scored: self.scored, compute }
     }
 }
 
@@ -77,6 +79,7 @@ impl<E: Engine> EdgeExecutor<E> {
             kept: vec![Kept::default(); slots],
             rows: Vec::new(),
             hidden: Vec::new(),
+            wanted: Vec::new(),
             scores: Scores::default(),
             codec: Codec::default(),
         }
@@ -123,7 +126,8 @@ impl<E: Engine> EdgeExecutor<E> {
 
     fn first_stage(&mut self, job: &Job, tokens: &[TokenId], upload: Option<Encoding>) -> Result<JobResult, ExecError> {
         let shape = self.engine.shape();
-        let (width, rows_max) = (shape.width, shape.batch_rows_max);
+        let rows_max = shape.batch_rows_max;
+        let mut scored = Vec::new();
         for (index, piece) in tokens.chunks(rows_max).enumerate() {
             self.rows.clear();
             let first = offset(job.first, index * rows_max);
@@ -131,14 +135,14 @@ impl<E: Engine> EdgeExecutor<E> {
             let input = Input::Tokens(piece);
             self.engine.run(Stack::Lower, &self.rows, input, &mut self.hidden)?;
             self.kept[slot_index(job.slot)].states.extend_from_slice(&self.hidden);
+            self.score(Head::Exit1, job, first, &mut scored)?;
         }
         let states = match upload.map(|encoding| self.encode(job, tokens.len(), encoding)).transpose() {
             Ok(block) => block.map(Ok),
             Err(error @ ExecError::BeyondF16 { .. }) => Some(Err(error.to_string())),
             Err(error) => return Err(error),
         };
-        let choice = self.score(Head::Exit1, job.score.as_ref(), width)?;
-        Ok(JobResult { states, choice })
+        Ok(JobResult { states, scored })
     }
 
     /// The rows just computed are the last ones kept.
@@ -153,21 +157,22 @@ impl<E: Engine> EdgeExecutor<E> {
         let shape = self.engine.shape();
         let (width, rows_max) = (shape.width, shape.batch_rows_max);
         let end = job.first.index() + rows;
+        let head = match self.second {
+            SecondStage::Tail => Head::Exit2,
+            SecondStage::Whole => Head::Final,
+        };
+        let mut scored = Vec::new();
         let mut first = job.first.index();
         while first < end {
             let next = end.min(first + rows_max);
             self.run_second(job.slot, first, next)?;
+            self.score(head, job, offset(Position(0), first), &mut scored)?;
             first = next;
         }
         if self.engine.filled(Stack::Lower, job.slot) == end {
             self.kept[slot_index(job.slot)].clear(width);
         }
-        let head = match self.second {
-            SecondStage::Tail => Head::Exit2,
-            SecondStage::Whole => Head::Final,
-        };
-        let choice = self.score(head, job.score.as_ref(), width)?;
-        Ok(JobResult { states: None, choice })
+        Ok(JobResult { states: None, scored })
     }
 
     /// One call of the engine, over positions `[first, end)`.
@@ -190,17 +195,25 @@ impl<E: Engine> EdgeExecutor<E> {
         Ok(self.engine.run(stack, &self.rows, input, &mut self.hidden)?)
     }
 
-    /// Scores the last row of the last call.
-    fn score(&mut self, head: Head, scoring: Option<&Scoring>, width: usize) -> Result<Option<Choice>, ExecError> {
-        let Some(scoring) = scoring else {
-            return Ok(None);
-        };
-        let position = scoring.position;
-        let start = self.hidden.len().checked_sub(width);
-        let state = &self.hidden[start.ok_or(ExecError::Empty(position))?..];
-        self.engine.score(head, Scope::Full, state, &mut self.scores)?;
-        let choice = choose(&mut self.scores.logits, &scoring.sampling, position, &scoring.recent);
-        choice.map(Some).map_err(|error| ExecError::Logits { position, error })
+    /// Scores what the job asks about among the rows of the last call, which begin at `first`.
+    fn score(&mut self, head: Head, job: &Job, first: Position, scored: &mut Vec<Scored>) -> Result<(), ExecError> {
+        let Shape { width, vocabulary, .. } = *self.engine.shape();
+        let rows = first.index()..first.index() + self.hidden.len() / width;
+        let wanted: Vec<&Scoring> =
+            job.scores.iter().filter(|scoring| rows.contains(&scoring.position.index())).collect();
+        for scorings in wanted.chunks(SCORED_ROWS_MAX) {
+            self.wanted.clear();
+            for scoring in scorings {
+                let at = (scoring.position.index() - rows.start) * width;
+                self.wanted.extend_from_slice(&self.hidden[at..at + width]);
+            }
+            self.engine.score(head, Scope::Full, &self.wanted, &mut self.scores)?;
+            for (scoring, logits) in scorings.iter().zip(self.scores.logits.chunks_exact_mut(vocabulary)) {
+                let position = scoring.position;
+                scored.push(choose(logits, scoring).map_err(|error| ExecError::Logits { position, error })?);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -230,25 +243,27 @@ mod tests {
         ids.into_iter().map(TokenId).collect()
     }
 
-    fn greedy(position: u32) -> Option<Scoring> {
-        Some(Scoring { position: Position(position), sampling: Sampling::GREEDY, recent: vec![] })
+    fn greedy(position: u32) -> Vec<Scoring> {
+        vec![Scoring::alone(Position(position), Sampling::GREEDY)]
     }
 
     fn first(first: u32, tokens: &[TokenId], upload: Option<Encoding>) -> Job {
         Job {
             slot: SLOT,
             first: Position(first),
-            score: greedy(first + tokens.len() as u32 - 1),
+            scores: greedy(first + tokens.len() as u32 - 1),
             stage: Stage::First { tokens: tokens.to_vec(), upload },
         }
     }
 
     fn second(first: u32, rows: u32) -> Job {
-        Job { slot: SLOT, first: Position(first), score: greedy(first + rows - 1), stage: Stage::Second { rows } }
+        Job { slot: SLOT, first: Position(first), scores: greedy(first + rows - 1), stage: Stage::Second { rows } }
     }
 
     fn chosen(result: Result<JobResult, ExecError>) -> TokenId {
-        result.unwrap().choice.expect("a scored job").token
+        let scored = result.unwrap().scored;
+        assert_eq!(scored.len(), 1, "one row was to be scored");
+        scored[0].choice.token
     }
 
     #[test]
@@ -288,10 +303,10 @@ mod tests {
     fn only_what_was_asked_for_comes_back() {
         let mut edge = edge();
         let mut job = first(0, &tokens(1..7), Some(Encoding::F16));
-        job.score = None;
+        job.scores.clear();
         let result = edge.run(&job).unwrap();
         assert_eq!(result.states.map(|states| states.map(|block| block.rows())), Some(Ok(6)));
-        assert_eq!(result.choice, None);
+        assert_eq!(result.scored, []);
         assert_eq!(edge.run(&second(0, 6)).unwrap().states, None);
     }
 

@@ -1,5 +1,7 @@
 //! From a request's words to answers under way: what all families of endpoints share.
 
+use std::collections::BTreeMap;
+
 use collm_core::{
     edge::Request,
     ids::TokenId,
@@ -43,7 +45,7 @@ impl Terms {
             mode: self.collaboration.mode,
             threshold: self.collaboration.threshold,
             run_ahead: self.collaboration.run_ahead,
-            sampling: self.sampling,
+            sampling: self.sampling.clone(),
             tokens_max: self.tokens_max,
             stop: api.model.end_tokens().to_vec(),
         };
@@ -91,8 +93,24 @@ pub(crate) fn sampling(fields: &mut Fields, defaults: Sampling) -> Result<Sampli
         min_p: fields.take("min_p")?.unwrap_or(defaults.min_p),
         repeat_penalty: fields.take("repeat_penalty")?.unwrap_or(defaults.repeat_penalty),
         repeat_last_n: fields.take("repeat_last_n")?.unwrap_or(defaults.repeat_last_n),
+        presence_penalty: fields.take("presence_penalty")?.unwrap_or(defaults.presence_penalty),
+        frequency_penalty: fields.take("frequency_penalty")?.unwrap_or(defaults.frequency_penalty),
+        bias: bias(fields)?,
+        log_probs: defaults.log_probs,
         seed: fields.take("seed")?.unwrap_or(defaults.seed),
     })
+}
+
+/// The field `logit_bias`: from token ids, which JSON writes as strings, to what is added to their logits.
+fn bias(fields: &mut Fields) -> Result<Vec<(TokenId, f32)>, ApiError> {
+    let biases: BTreeMap<String, f32> = fields.take("logit_bias")?.unwrap_or_default();
+    let by_id = |(token, bias): (String, f32)| match token.parse() {
+        Ok(id) => Ok((TokenId(id), bias)),
+        Err(_) => Err(fields.complaint("logit_bias", format!("{token:?} is not the id of a token"))),
+    };
+    // Ids written in two ways would count twice.
+    let biases: BTreeMap<TokenId, f32> = biases.into_iter().map(by_id).collect::<Result<_, _>>()?;
+    Ok(biases.into_iter().collect())
 }
 
 /// The field `stop`: one string or several.

@@ -121,6 +121,7 @@ fn param(refusal: &SubmitError) -> Option<&'static str> {
     match refusal {
         SubmitError::NoTokens => Some("max_tokens"),
         SubmitError::Sampling(error) => Some(error.name),
+        SubmitError::UnknownBias { .. } => Some("logit_bias"),
         SubmitError::NoCloud(_) | SubmitError::WrongPart(_) => Some("mode"),
         SubmitError::EmptyPrompt | SubmitError::UnknownToken { .. } => Some("prompt"),
         _ => None,

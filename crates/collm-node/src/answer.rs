@@ -5,7 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use collm_core::edge::{FinishReason, Loss, Source, Stats, Token};
+use collm_core::{
+    edge::{FinishReason, Loss, Source, Stats, Token},
+    sampling::LogProbs,
+};
 use serde::Serialize;
 
 use crate::{
@@ -45,6 +48,9 @@ pub struct AnswerToken {
     pub degraded: bool,
     /// Time the edge stood still for it.
     pub waited_ms: f64,
+    /// What else was thought where it was decided, if the request asks for it. Each API has its own words for that.
+    #[serde(skip)]
+    pub log_probs: Option<LogProbs>,
 }
 
 /// What an answer cost: [`Stats`] and [`Traffic`] in the units of reports. Tokens are counted as the answer has them; times,
@@ -166,7 +172,7 @@ impl AnswerWriter {
             match self.stream.next().await? {
                 // Of before the edge heard that the text is complete.
                 AnswerEvent::Token(_) | AnswerEvent::Degraded(_) if self.stopped => {}
-                AnswerEvent::Token(token) => return Some(self.take_token(&token)),
+                AnswerEvent::Token(token) => return Some(self.take_token(token)),
                 AnswerEvent::Degraded(loss) => {
                     self.losses.push(loss.to_string());
                     return Some(Progress::Degraded(loss));
@@ -192,7 +198,7 @@ impl AnswerWriter {
         Err(AnswerFailed("it ended without a last event".into()))
     }
 
-    fn take_token(&mut self, token: &Token) -> Progress {
+    fn take_token(&mut self, token: Token) -> Progress {
         let ends = self.vocabulary.is_end(token.id);
         let bytes = if ends { &[] } else { self.vocabulary.token_bytes(token.id) };
         let piece = self.text.push(bytes);
@@ -227,7 +233,7 @@ impl AnswerWriter {
 }
 
 impl AnswerToken {
-    fn new(token: &Token, text: String) -> Self {
+    fn new(token: Token, text: String) -> Self {
         Self {
             id: token.id.0,
             text,
@@ -235,6 +241,7 @@ impl AnswerToken {
             confidence: token.confidence,
             degraded: token.degraded,
             waited_ms: milliseconds(token.waited),
+            log_probs: token.log_probs,
         }
     }
 }

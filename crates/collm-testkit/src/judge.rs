@@ -82,13 +82,15 @@ impl Answer {
         assert!(self.tokens.is_empty() || self.oracle.reason(&sequence).is_none(), "goes on after the end: {token:?}");
         let attended = self.oracle.decide(&sequence);
         let alone = self.oracle.decide_alone(&sequence);
-        let (choice, source) = if self.must_be_alone(&token, attended.1) { alone } else { attended };
+        let (scored, source) = if self.must_be_alone(&token, attended.1) { alone } else { attended };
+        let choice = scored.choice;
         assert_eq!((token.id, token.source), (choice.token, source), "not what the policy gives: {token:?}");
         assert_eq!(
             token.confidence.to_bits(),
             choice.confidence.to_bits(),
             "not the confidence of its exit: {token:?}"
         );
+        assert_eq!(token.log_probs, scored.log_probs, "not the log-probabilities of its exit: {token:?}");
         self.tokens.push(token);
     }
 
@@ -216,12 +218,13 @@ mod tests {
     fn right(judge: &Judge) -> Token {
         let answer = &judge.answers[&SessionId(1)];
         let sequence = answer.sequence();
-        let (choice, source) = answer.oracle.decide(&sequence);
+        let (scored, source) = answer.oracle.decide(&sequence);
         Token {
             position: Position(sequence.len() as u32),
-            id: choice.token,
+            id: scored.choice.token,
             source,
-            confidence: choice.confidence,
+            confidence: scored.choice.confidence,
+            log_probs: scored.log_probs,
             degraded: false,
             waited: Duration::ZERO,
         }

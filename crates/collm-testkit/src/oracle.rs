@@ -5,7 +5,7 @@ use collm_core::{
     edge::{EdgeConfig, FinishReason, Request, SecondStage, Source},
     ids::{Position, TokenId},
     policy::{Decision, Mode, Policy},
-    sampling::{Choice, choose},
+    sampling::{Scored, Scoring, choose},
 };
 use collm_engine::{Head, scripted::Script};
 
@@ -45,7 +45,7 @@ impl Oracle {
         let mut prefix = self.request.prompt.clone();
         let mut tokens = Vec::new();
         loop {
-            let (choice, source) = self.decide(&prefix);
+            let (Scored { choice, .. }, source) = self.decide(&prefix);
             prefix.push(choice.token);
             tokens.push((choice.token, source));
             if let Some(reason) = self.reason(&prefix) {
@@ -55,7 +55,7 @@ impl Oracle {
     }
 
     /// The next token, and who decides it while the cloud is there.
-    pub fn decide(&self, prefix: &[TokenId]) -> (Choice, Source) {
+    pub fn decide(&self, prefix: &[TokenId]) -> (Scored, Source) {
         if self.request.mode == Mode::Cloud {
             return (self.says(Head::Final, prefix), Source::Cloud);
         }
@@ -66,26 +66,25 @@ impl Oracle {
     }
 
     /// The token that one of the edge's exits is sure enough of.
-    fn leaves_early(&self, prefix: &[TokenId]) -> Option<(Choice, Source)> {
+    fn leaves_early(&self, prefix: &[TokenId]) -> Option<(Scored, Source)> {
         let first = self.says(Head::Exit1, prefix);
-        if self.policy.at_exit1(first) == Decision::Emit {
+        if self.policy.at_exit1(first.choice) == Decision::Emit {
             return Some((first, Source::Exit1));
         }
         let second = self.says(Head::Exit2, prefix);
-        (self.policy.at_exit2(second) == Decision::Emit).then_some((second, Source::Exit2))
+        (self.policy.at_exit2(second.choice) == Decision::Emit).then_some((second, Source::Exit2))
     }
 
     /// The next token, and who decides it, while the cloud is not there.
-    pub fn decide_alone(&self, prefix: &[TokenId]) -> (Choice, Source) {
+    pub fn decide_alone(&self, prefix: &[TokenId]) -> (Scored, Source) {
         self.leaves_early(prefix).unwrap_or_else(|| (self.says(Head::Exit2, prefix), Source::Exit2))
     }
 
     /// What a head proposes after a prefix.
-    fn says(&self, head: Head, prefix: &[TokenId]) -> Choice {
-        let sampling = self.request.sampling;
-        let recent = &prefix[prefix.len().saturating_sub(sampling.recent_needed() as usize)..];
-        let position = Position(prefix.len() as u32 - 1);
-        choose(&mut self.script.logits(head, prefix), &sampling, position, recent).expect("scripted logits are finite")
+    fn says(&self, head: Head, prefix: &[TokenId]) -> Scored {
+        let Request { sampling, prompt, .. } = &self.request;
+        let scoring = Scoring::after(Position(prefix.len() as u32 - 1), sampling, prefix, prompt.len() as u32);
+        choose(&mut self.script.logits(head, prefix), &scoring).expect("scripted logits are finite")
     }
 
     /// Why the answer ends with the last token of `sequence` (prompt included), if it does.

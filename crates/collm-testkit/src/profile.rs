@@ -188,6 +188,10 @@ impl Draft {
             repeat_penalty: random.pick(&[1.0, 1.3]),
             repeat_last_n: random.count(0..=12),
             seed: random.bits(),
+            presence_penalty: random.pick(&[0.0, 0.0, 1.5]),
+            frequency_penalty: random.pick(&[0.0, 0.0, 0.5]),
+            bias: if random.chance(0.2) { vec![(TokenId(1), 3.0), (TokenId(2), -100.0)] } else { vec![] },
+            log_probs: random.pick(&[None, Some(0), Some(3)]),
         }
     }
 

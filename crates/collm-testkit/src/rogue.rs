@@ -34,15 +34,20 @@ fn open(random: &mut Random, script: &Script) -> Open {
         prompt: random.count(0..=u32::MAX),
         feed: random.pick(&[Feed::Tokens, Feed::States(Encoding::F16), Feed::States(Encoding::F32)]),
         sampling: Sampling::GREEDY,
+        tells_tokens: random.chance(0.3),
     }
 }
 
 fn frame_to_cloud(random: &mut Random) -> ToCloud {
     let (epoch, position) = (epoch(random), position(random));
     match random.within(0..=5) {
-        0 => ToCloud::States { epoch, first: position, block: block(random) },
+        0 => {
+            let block = block(random);
+            let told = random.pick(&[0, block.rows() as usize]);
+            ToCloud::States { epoch, first: position, block, tokens: vec![token(random); told] }
+        }
         1 => ToCloud::Tokens { epoch, first: position, tokens: vec![token(random); random.within(1..=9) as usize] },
-        2 => ToCloud::Ask(Ask { epoch, position, guess: Some(token(random)), recent: vec![token(random)] }),
+        2 => ToCloud::Ask(Ask { epoch, position, guess: Some(token(random)) }),
         3 => ToCloud::Generate { epoch, position, tokens_max: random.count(0..=u32::MAX), stop: vec![] },
         4 => ToCloud::Truncate { epoch, length: position.0 },
         _ => ToCloud::Close,
@@ -62,7 +67,15 @@ fn block(random: &mut Random) -> StateBlock {
 pub(crate) fn frame_to_edge(random: &mut Random, script: &Script) -> ToEdge {
     let answer = |position, token| {
         let nothing = std::time::Duration::ZERO;
-        ToEdge::Answer(Answer { epoch: Epoch(0), position, token, confidence: 0.5, compute: nothing, queued: nothing })
+        ToEdge::Answer(Answer {
+            epoch: Epoch(0),
+            position,
+            token,
+            confidence: 0.5,
+            log_probs: None,
+            compute: nothing,
+            queued: nothing,
+        })
     };
     match random.within(0..=5) {
         0 => answer(Position(u32::MAX), TokenId(1)),

@@ -28,7 +28,7 @@ impl Uploads {
     /// The edge transmits a frame. Panics if that breaks the law.
     pub(crate) fn transmitted(&mut self, frame: &ToCloud) {
         match frame {
-            ToCloud::States { epoch, first, block } => self.uploaded(epoch.0, *first, block.rows()),
+            ToCloud::States { epoch, first, block, .. } => self.uploaded(epoch.0, *first, block.rows()),
             ToCloud::Tokens { epoch, first, tokens } => self.uploaded(epoch.0, *first, tokens.len() as u32),
             ToCloud::Truncate { epoch, length } => self.truncated(epoch.0, *length),
             ToCloud::Ask(ask) => {

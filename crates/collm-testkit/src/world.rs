@@ -377,7 +377,7 @@ impl World {
         assert!((1..=rows_max).contains(&rows), "a batch of {rows} rows");
         let compute = self.random.span_us(host.plan.batch_us.clone()) * (1 + rows);
         let outcome = match life.executor.run(batch) {
-            Ok(choices) => BatchOutcome::Done { choices, compute },
+            Ok(scored) => BatchOutcome::Done { scored, compute },
             Err(error) => BatchOutcome::Failed(expect_planned(&error)),
         };
         let generation = host.generation;

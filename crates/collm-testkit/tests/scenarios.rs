@@ -95,7 +95,7 @@ fn every_unsure_token_waits_for_one_round_trip() {
 fn asking_for_everything_gives_the_whole_models_answer() {
     let warm = Sampling { temperature: 1.0, top_p: 0.9, repeat_penalty: 1.2, seed: 42, ..Sampling::GREEDY };
     for sampling in [Sampling::GREEDY, warm] {
-        let asked = |mode| Request { mode, sampling, ..unsure(1) };
+        let asked = |mode| Request { mode, sampling: sampling.clone(), ..unsure(1) };
         let mut alone = quiet().asking(0, asked(Mode::Whole));
         alone.edges[0].config.second = SecondStage::Whole;
         let whole = played(alone).answer(1).ids();

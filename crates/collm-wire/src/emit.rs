@@ -6,7 +6,7 @@ use bytes::Bytes;
 use collm_core::{
     frame::{Answer, Ask, Feed, Identity, Open, Refusal, ToCloud, ToEdge},
     ids::TokenId,
-    sampling::Sampling,
+    sampling::{LogProbs, Sampling},
     states::Encoding,
 };
 
@@ -20,9 +20,12 @@ impl From<ToCloud> for proto::EdgeFrame {
         use edge_frame::Frame;
         let frame = match frame {
             ToCloud::Open(open) => Frame::Open(open.into()),
-            ToCloud::States { epoch, first, block } => {
-                Frame::States(proto::States { epoch: epoch.0, first_position: first.0, rows: block.bytes().clone() })
-            }
+            ToCloud::States { epoch, first, block, tokens } => Frame::States(proto::States {
+                epoch: epoch.0,
+                first_position: first.0,
+                rows: block.bytes().clone(),
+                tokens: numbers(&tokens),
+            }),
             ToCloud::Tokens { epoch, first, tokens } => {
                 Frame::Tokens(proto::Tokens { epoch: epoch.0, first_position: first.0, tokens: numbers(&tokens) })
             }
@@ -65,6 +68,7 @@ impl From<Open> for proto::Open {
             prompt_positions: open.prompt,
             feed: proto::Feed::from(open.feed).into(),
             sampling: Some(open.sampling.into()),
+            tells_tokens: open.tells_tokens,
         }
     }
 }
@@ -100,6 +104,10 @@ impl From<Sampling> for proto::Sampling {
             min_p: sampling.min_p,
             repeat_penalty: sampling.repeat_penalty,
             repeat_last_n_tokens: sampling.repeat_last_n,
+            presence_penalty: sampling.presence_penalty,
+            frequency_penalty: sampling.frequency_penalty,
+            bias: sampling.bias.into_iter().map(|(token, bias)| proto::Bias { token: token.0, bias }).collect(),
+            log_probs: sampling.log_probs,
             seed: sampling.seed,
         }
     }
@@ -111,7 +119,6 @@ impl From<Ask> for proto::Ask {
             epoch: ask.epoch.0,
             position: ask.position.0,
             guess_token: ask.guess.map(|token| token.0),
-            recent_tokens: numbers(&ask.recent),
         }
     }
 }
@@ -123,9 +130,17 @@ impl From<Answer> for proto::Answer {
             position: answer.position.0,
             token: answer.token.0,
             confidence: answer.confidence,
+            log_probs: answer.log_probs.map(Into::into),
             compute_ns: nanoseconds(answer.compute),
             queued_ns: nanoseconds(answer.queued),
         }
+    }
+}
+
+impl From<LogProbs> for proto::LogProbs {
+    fn from(told: LogProbs) -> Self {
+        let (top_tokens, top_log_probs) = told.top.iter().map(|entry| (entry.token.0, entry.log_prob)).unzip();
+        Self { own: told.own, top_tokens, top_log_probs }
     }
 }
 

@@ -65,6 +65,22 @@ pub enum WireError {
         /// Number sent.
         value: f32,
     },
+    /// The logarithm of no probability, or not a number.
+    #[error("a log-probability is {value}; it must be finite and at most 0")]
+    LogProb {
+        /// Number sent.
+        value: f32,
+    },
+    /// A list of another length than what it belongs to.
+    #[error("{count} {field} were sent where there must be {wanted}")]
+    Count {
+        /// The list.
+        field: &'static str,
+        /// Its length.
+        count: usize,
+        /// The length it must have.
+        wanted: usize,
+    },
     /// A token that the model does not have.
     #[error("token {token} in {field} is not in the vocabulary of {vocabulary}")]
     Token {

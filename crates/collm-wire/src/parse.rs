@@ -7,7 +7,7 @@ use collm_core::{
     frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, ToCloud, ToEdge},
     ids::{Epoch, Position, SessionId, TokenId},
     limits::Limits,
-    sampling::Sampling,
+    sampling::{LogProb, LogProbs, Sampling},
     states::{Encoding, StateBlock},
 };
 
@@ -39,12 +39,19 @@ pub struct SessionParser {
     feed: Feed,
     width: u32,
     vocabulary: u32,
+    tells_tokens: bool,
 }
 
 impl SessionParser {
     /// For the stream that `open` opened: what it says decides what other frames may hold.
     pub fn new(open: &Open, limits: Limits) -> Self {
-        Self { limits, feed: open.feed, width: open.identity.width, vocabulary: open.identity.vocabulary }
+        Self {
+            limits,
+            feed: open.feed,
+            width: open.identity.width,
+            vocabulary: open.identity.vocabulary,
+            tells_tokens: open.tells_tokens,
+        }
     }
 
     /// Parses a frame from the edge.
@@ -94,8 +101,18 @@ impl SessionParser {
         Ok(ToCloud::States {
             epoch: epoch(states.epoch)?,
             first: position(states.first_position)?,
+            tokens: self.told_tokens(&states.tokens, rows)?,
             block: StateBlock::parse(encoding, self.width, states.rows)?,
         })
+    }
+
+    /// One a row where the session tells them, and none where it does not.
+    fn told_tokens(&self, tokens: &[u32], rows: usize) -> Result<Vec<TokenId>, WireError> {
+        let wanted = if self.tells_tokens { rows } else { 0 };
+        if tokens.len() != wanted {
+            return Err(WireError::Count { field: "tokens of states", count: tokens.len(), wanted });
+        }
+        self.token_list("tokens of states", tokens, self.limits.upload_rows_max)
     }
 
     fn tokens(&self, tokens: &proto::Tokens) -> Result<ToCloud, WireError> {
@@ -115,7 +132,6 @@ impl SessionParser {
             epoch: epoch(ask.epoch)?,
             position: position(ask.position)?,
             guess: ask.guess_token.map(|token| self.token("guess", token)).transpose()?,
-            recent: self.token_list("recent tokens", &ask.recent_tokens, self.limits.recent_tokens_max)?,
         }))
     }
 
@@ -138,9 +154,21 @@ impl SessionParser {
             position: position(answer.position)?,
             token: self.token("answer", answer.token)?,
             confidence: answer.confidence,
+            log_probs: answer.log_probs.as_ref().map(|told| self.log_probs(told)).transpose()?,
             compute: Duration::from_nanos(answer.compute_ns),
             queued: Duration::from_nanos(answer.queued_ns),
         }))
+    }
+
+    fn log_probs(&self, told: &proto::LogProbs) -> Result<LogProbs, WireError> {
+        let (tokens, values) = (&told.top_tokens, &told.top_log_probs);
+        if tokens.len() != values.len() {
+            return Err(WireError::Count { field: "log-probabilities", count: values.len(), wanted: tokens.len() });
+        }
+        let tokens = self.token_list("most likely tokens", tokens, self.limits.log_probs_max)?;
+        let entry = |(token, &value)| Ok::<_, WireError>(LogProb { token, log_prob: log_prob(value)? });
+        let top = tokens.into_iter().zip(values).map(entry).collect::<Result<_, _>>()?;
+        Ok(LogProbs { own: log_prob(told.own)?, top })
     }
 
     fn fed_with_tokens(&self, frame: &'static str) -> Result<(), WireError> {
@@ -175,6 +203,7 @@ fn open_frame(open: proto::Open, limits: &Limits) -> Result<Open, WireError> {
         prompt: count("prompt positions", open.prompt_positions)?,
         feed: feed(open.feed)?,
         sampling: sampling(open.sampling.ok_or(WireError::Missing { field: "sampling" })?, limits)?,
+        tells_tokens: open.tells_tokens,
     })
 }
 
@@ -210,12 +239,19 @@ fn sampling(sampling: proto::Sampling, limits: &Limits) -> Result<Sampling, Wire
         min_p: sampling.min_p,
         repeat_penalty: sampling.repeat_penalty,
         repeat_last_n: sampling.repeat_last_n_tokens,
+        presence_penalty: sampling.presence_penalty,
+        frequency_penalty: sampling.frequency_penalty,
+        bias: sampling.bias.iter().map(|entry| (TokenId(entry.token), entry.bias)).collect(),
+        log_probs: sampling.log_probs,
         seed: sampling.seed,
-    }
-    .validated()?;
-    // Otherwise every ask of the session would break the limit on recent tokens.
-    at_most("tokens under the repetition penalty", sampling.recent_needed() as usize, limits.recent_tokens_max)?;
-    Ok(sampling)
+    };
+    at_most("tokens under the repetition penalty", sampling.repeat_last_n as usize, limits.recent_tokens_max)?;
+    Ok(sampling.validated()?)
+}
+
+/// Of a probability, so at most 0; a model that is sure of something else may give a token none.
+fn log_prob(value: f32) -> Result<f32, WireError> {
+    if value <= 0.0 && value.is_finite() { Ok(value) } else { Err(WireError::LogProb { value }) }
 }
 
 fn text(field: &'static str, text: String, limits: &Limits) -> Result<String, WireError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use collm_core::{
     frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, ToCloud, ToEdge},
     ids::{Epoch, Position, SessionId, TokenId},
-    sampling::Sampling,
+    sampling::{LogProb, LogProbs, Sampling},
     states::{Encoding, StateBlock},
 };
 use collm_wire::{
@@ -38,14 +38,27 @@ fn open() {
         repeat_penalty: 1.5,
         repeat_last_n: 64,
         seed: 0x0102_0304_0506_0708,
+        ..Sampling::GREEDY
     };
     let session = SessionId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
     let feed = Feed::States(Encoding::F32);
-    let frame = Open { protocol: PROTOCOL, identity, session, epoch: Epoch(3), prompt: 5, feed, sampling };
+    let epoch = Epoch(3);
+    let frame =
+        Open { protocol: PROTOCOL, identity, session, epoch, prompt: 5, feed, sampling, tells_tokens: false };
     assert_eq!(
-        up(ToCloud::Open(frame)),
+        up(ToCloud::Open(frame.clone())),
         "0a50080112110a02616212026364180a20c004288080031a1000112233445566778899aabbccddeeff2003280232210d0000003f10281d0000403f250000803e2d0000c03f30403908070605040302013805"
     );
+    let sampling = Sampling {
+        presence_penalty: 0.5,
+        frequency_penalty: -0.5,
+        bias: vec![(TokenId(300), 1.0)],
+        log_probs: Some(0),
+        seed: 0,
+        ..frame.sampling
+    };
+    let telling = up(ToCloud::Open(Open { sampling, tells_tokens: true, ..frame }));
+    assert_eq!(&telling[telling.len() - 64..], "0000c03f3040450000003f4d000000bf520808ac02150000803f580038054001");
 }
 
 #[test]
@@ -53,10 +66,12 @@ fn frames_of_the_edge() {
     let (epoch, position, first) = (Epoch(1), Position(2), Position(2));
     let tokens = vec![TokenId(3), TokenId(300)];
     let block = StateBlock::parse(Encoding::F16, 1, vec![0x00, 0x3c].into()).expect("a finite row");
-    let ask = Ask { epoch, position, guess: Some(TokenId(0)), recent: tokens.clone() };
-    assert_eq!(up(ToCloud::States { epoch, first, block }), "1208080110021a02003c");
+    let ask = Ask { epoch, position, guess: Some(TokenId(0)) };
+    assert_eq!(up(ToCloud::States { epoch, first, block: block.clone(), tokens: vec![] }), "1208080110021a02003c");
+    let told = ToCloud::States { epoch, first, block, tokens: vec![TokenId(300)] };
+    assert_eq!(up(told), "120c080110021a02003c2202ac02");
     assert_eq!(up(ToCloud::Tokens { epoch, first, tokens: tokens.clone() }), "1a09080110021a0303ac02");
-    assert_eq!(up(ToCloud::Ask(ask)), "220b080110021800220303ac02");
+    assert_eq!(up(ToCloud::Ask(ask)), "2206080110021800");
     assert_eq!(up(ToCloud::Generate { epoch, position, tokens_max: 9, stop: tokens }), "2a0b080110021809220303ac02");
     assert_eq!(up(ToCloud::Truncate { epoch, length: 5 }), "320408011005");
     assert_eq!(up(ToCloud::Close), "3a00");
@@ -70,12 +85,19 @@ fn frames_of_the_cloud() {
         position: Position(2),
         token: TokenId(300),
         confidence: 0.5,
+        log_probs: None,
         compute: Duration::from_nanos(4),
         queued: Duration::from_nanos(5),
     };
     let refusal = Refusal { code: RefusalCode::Superseded, message: "no".into() };
     assert_eq!(down(ToEdge::Opened { held: 7 }), "0a020807");
-    assert_eq!(down(ToEdge::Answer(answer)), "12100801100218ac02250000003f28043005");
+    assert_eq!(down(ToEdge::Answer(answer.clone())), "12100801100218ac02250000003f28043005");
+    let top = vec![LogProb { token: TokenId(300), log_prob: -0.5 }];
+    let telling = Answer { log_probs: Some(LogProbs { own: -0.5, top }), ..answer };
+    assert_eq!(
+        down(ToEdge::Answer(telling)),
+        "12210801100218ac02250000003f280430053a0f0d000000bf1202ac021a04000000bf"
+    );
     assert_eq!(down(ToEdge::Missing { epoch, held: 7 }), "1a0408011007");
     assert_eq!(down(ToEdge::Refused(refusal)), "2206080912026e6f");
 }
@@ -97,12 +119,12 @@ fn one_position_takes_what_the_documents_say() {
     let states = |encoding: Encoding, width| {
         let zeros = vec![0; encoding.row_bytes(width)];
         let block = StateBlock::parse(encoding, width, zeros.into()).expect("a finite row");
-        frame_bytes(&EdgeFrame::from(ToCloud::States { epoch, first, block }))
+        frame_bytes(&EdgeFrame::from(ToCloud::States { epoch, first, block, tokens: vec![] }))
     };
     let table = [576, 2_048, 4_096].map(|width| (states(Encoding::F16, width), states(Encoding::F32, width)));
     assert_eq!(table, [(1_168, 2_320), (4_112, 8_208), (8_208, 16_402)]);
     let token = ToCloud::Tokens { epoch, first, tokens: vec![TokenId(40_000)] };
     assert_eq!(frame_bytes(&EdgeFrame::from(token)), 17);
-    let ask = Ask { epoch, position: first, guess: Some(TokenId(40_000)), recent: vec![] };
+    let ask = Ask { epoch, position: first, guess: Some(TokenId(40_000)) };
     assert_eq!(frame_bytes(&EdgeFrame::from(ToCloud::Ask(ask))), 16);
 }

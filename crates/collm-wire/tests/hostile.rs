@@ -20,7 +20,16 @@ const BEYOND: u32 = (1 << 30) + 1;
 fn open(feed: Feed) -> Open {
     let identity = Identity { pair: "aa".into(), source: "bb".into(), upload_at: 10, width: 2, vocabulary: VOCABULARY };
     let sampling = Sampling { repeat_last_n: 3, ..Sampling::GREEDY };
-    Open { protocol: PROTOCOL, identity, session: SessionId(7), epoch: Epoch(0), prompt: 1, feed, sampling }
+    Open {
+        protocol: PROTOCOL,
+        identity,
+        session: SessionId(7),
+        epoch: Epoch(0),
+        prompt: 1,
+        feed,
+        sampling,
+        tells_tokens: false,
+    }
 }
 
 fn edge(frame: Frame) -> EdgeFrame {
@@ -85,19 +94,21 @@ fn open_breaks_one_rule() {
     });
     let tokens = "tokens under the repetition penalty";
     refuses_open(WireError::TooMany { what: tokens, count: 4, max: 3 }, |open| {
-        let sampling = open.sampling.as_mut().unwrap();
-        (sampling.repeat_last_n_tokens, sampling.repeat_penalty) = (4, 1.1);
+        open.sampling.as_mut().unwrap().repeat_last_n_tokens = 4;
     });
 }
 
 #[test]
 fn sampling_must_be_drawable() {
     type Set = fn(&mut proto::Sampling, f32);
-    let settings: [(&str, Set); 4] = [
+    let settings: [(&str, Set); 7] = [
         ("temperature", |sampling, value| sampling.temperature = value),
         ("top_p", |sampling, value| sampling.top_p = value),
         ("min_p", |sampling, value| sampling.min_p = value),
         ("repeat_penalty", |sampling, value| sampling.repeat_penalty = value),
+        ("presence_penalty", |sampling, value| sampling.presence_penalty = value * 3.0),
+        ("frequency_penalty", |sampling, value| sampling.frequency_penalty = value * 3.0),
+        ("logit_bias", |sampling, value| sampling.bias = vec![proto::Bias { token: 1, bias: value * 101.0 }]),
     ];
     for (name, set) in settings {
         for value in [f32::NAN, f32::INFINITY, -1.0] {
@@ -108,6 +119,16 @@ fn sampling_must_be_drawable() {
             );
         }
     }
+}
+
+#[test]
+fn lists_of_sampling_are_short() {
+    let refused = |name, damage: fn(&mut proto::Sampling)| {
+        let result = opened(|open| damage(open.sampling.as_mut().unwrap()));
+        assert!(matches!(&result, Err(WireError::Sampling(error)) if error.name == name), "{name}: {result:?}");
+    };
+    refused("logit_bias", |sampling| sampling.bias = vec![proto::Bias::default(); 1025]);
+    refused("top_logprobs", |sampling| sampling.log_probs = Some(21));
 }
 
 #[test]
@@ -130,7 +151,7 @@ fn a_stream_opens_once_and_first() {
 
 #[test]
 fn states_break_one_rule() {
-    let states = |epoch, first_position, rows| Frame::States(proto::States { epoch, first_position, rows });
+    let states = |epoch, first_position, rows| Frame::States(proto::States { epoch, first_position, rows, tokens: vec![] });
     let good = f16_rows(&[ONE, ONE]);
     refuses(Feed::Tokens, states(0, 0, good.clone()), WireError::WrongFeed { frame: "states" });
     refuses(F16, states(BEYOND, 0, good.clone()), too_large("epoch"));
@@ -142,6 +163,20 @@ fn states_break_one_rule() {
     refuses(F16, states(0, 0, rows), WireError::States(StatesError::NotFinite { row: 1 }));
     let rows = f16_rows(&[ONE; 10]);
     refuses(F16, states(0, 0, rows), WireError::TooMany { what: "rows", count: 5, max: 4 });
+}
+
+#[test]
+fn states_come_with_one_token_a_row_or_none_as_announced() {
+    let states = |tokens| Frame::States(proto::States { rows: f16_rows(&[ONE; 4]), tokens, ..Default::default() });
+    let count = |count, wanted| WireError::Count { field: "tokens of states", count, wanted };
+    refuses(F16, states(vec![1, 2]), count(2, 0));
+    let telling = SessionParser::new(&Open { tells_tokens: true, ..open(F16) }, LIMITS);
+    let told = |tokens| telling.to_cloud(edge(states(tokens)));
+    assert!(told(vec![1, 2]).is_ok());
+    assert_eq!(told(vec![]), Err(count(0, 2)));
+    assert_eq!(told(vec![1, 2, 3]), Err(count(3, 2)));
+    let stranger = WireError::Token { field: "tokens of states", token: 100, vocabulary: VOCABULARY };
+    assert_eq!(told(vec![1, 100]), Err(stranger));
 }
 
 #[test]
@@ -170,10 +205,6 @@ fn ask_breaks_one_rule() {
     refuses(F16, Frame::Ask(proto::Ask { position: BEYOND, ..ask() }), too_large("position"));
     let guess = WireError::Token { field: "guess", token: 100, vocabulary: VOCABULARY };
     refuses(F16, Frame::Ask(proto::Ask { guess_token: Some(100), ..ask() }), guess);
-    let many = WireError::TooMany { what: "recent tokens", count: 4, max: 3 };
-    refuses(F16, Frame::Ask(proto::Ask { recent_tokens: vec![0; 4], ..ask() }), many);
-    let stranger = WireError::Token { field: "recent tokens", token: u32::MAX, vocabulary: VOCABULARY };
-    refuses(F16, Frame::Ask(proto::Ask { recent_tokens: vec![u32::MAX], ..ask() }), stranger);
 }
 
 #[test]
@@ -199,6 +230,20 @@ fn the_cloud_breaks_one_rule() {
         let answer = proto::Answer { confidence: value, ..proto::Answer::default() };
         edge_refuses(Frame::Answer(answer), WireError::Confidence { value });
     }
+    let told = |own, top_tokens, top_log_probs| {
+        let log_probs = Some(proto::LogProbs { own, top_tokens, top_log_probs });
+        Frame::Answer(proto::Answer { log_probs, ..proto::Answer::default() })
+    };
+    for value in [0.1, f32::INFINITY, f32::NEG_INFINITY] {
+        edge_refuses(told(value, vec![], vec![]), WireError::LogProb { value });
+        edge_refuses(told(0.0, vec![1], vec![value]), WireError::LogProb { value });
+    }
+    let count = WireError::Count { field: "log-probabilities", count: 1, wanted: 2 };
+    edge_refuses(told(0.0, vec![1, 2], vec![0.0]), count);
+    let many = WireError::TooMany { what: "most likely tokens", count: 21, max: 20 };
+    edge_refuses(told(0.0, vec![1; 21], vec![0.0; 21]), many);
+    let stranger = WireError::Token { field: "most likely tokens", token: 100, vocabulary: VOCABULARY };
+    edge_refuses(told(0.0, vec![100], vec![0.0]), stranger);
     let message = "a".repeat(9);
     let long = WireError::TextTooLong { field: "a refusal's message", chars: 9, max: 8 };
     edge_refuses(Frame::Refused(proto::Refused { code: 1, message }), long);

@@ -7,7 +7,7 @@ use collm_core::{
     frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, ToCloud, ToEdge},
     ids::{Epoch, Position, SessionId, TokenId},
     limits::Limits,
-    sampling::Sampling,
+    sampling::{LogProb, LogProbs, Sampling},
     states::{Encoding, StateBlock},
 };
 use collm_wire::{
@@ -46,8 +46,22 @@ prop_compose! {
     fn sampling()(
         (temperature, top_k, top_p, min_p) in (0.0f32..=100.0, any::<u32>(), 1e-6f32..=1.0, 0.0f32..=1.0),
         (repeat_penalty, repeat_last_n, seed) in (0.1f32..=100.0, 0u32..=1024, any::<u64>()),
+        (presence_penalty, frequency_penalty) in (-2.0f32..=2.0, -2.0f32..=2.0),
+        (bias, log_probs) in (vec((token(), -100.0f32..=100.0), 0..=9), prop::option::of(0u32..=20)),
     ) -> Sampling {
-        Sampling { temperature, top_k, top_p, min_p, repeat_penalty, repeat_last_n, seed }
+        Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repeat_penalty,
+            repeat_last_n,
+            presence_penalty,
+            frequency_penalty,
+            bias,
+            log_probs,
+            seed,
+        }
     }
 }
 
@@ -55,9 +69,11 @@ prop_compose! {
     fn open()(
         (pair, source, upload_at) in ("[0-9a-f]{0,64}", "\\PC{0,64}", any::<u32>()),
         (session, epoch, prompt, feed, sampling) in (any::<u128>(), epoch(), count(), feed(), sampling()),
+        tells_tokens in any::<bool>(),
     ) -> Open {
         let identity = Identity { pair, source, upload_at, width: WIDTH, vocabulary: VOCABULARY };
-        Open { protocol: PROTOCOL, identity, session: SessionId(session), epoch, prompt, feed, sampling }
+        let session = SessionId(session);
+        Open { protocol: PROTOCOL, identity, session, epoch, prompt, feed, sampling, tells_tokens }
     }
 }
 
@@ -70,10 +86,14 @@ fn block(encoding: Encoding) -> impl Strategy<Value = StateBlock> {
     })
 }
 
-fn upload(feed: Feed) -> BoxedStrategy<ToCloud> {
-    match feed {
-        Feed::States(encoding) => (epoch(), position(), block(encoding))
-            .prop_map(|(epoch, first, block)| ToCloud::States { epoch, first, block })
+fn upload(open: &Open) -> BoxedStrategy<ToCloud> {
+    let told = open.tells_tokens;
+    match open.feed {
+        Feed::States(encoding) => (epoch(), position(), block(encoding), token())
+            .prop_map(move |(epoch, first, block, token)| {
+                let tokens = vec![token; if told { block.rows() as usize } else { 0 }];
+                ToCloud::States { epoch, first, block, tokens }
+            })
             .boxed(),
         Feed::Tokens => prop_oneof![
             (epoch(), position(), vec(token(), 1..=64)).prop_map(|(epoch, first, tokens)| ToCloud::Tokens {
@@ -89,11 +109,11 @@ fn upload(feed: Feed) -> BoxedStrategy<ToCloud> {
     }
 }
 
-fn to_cloud(feed: Feed) -> impl Strategy<Value = ToCloud> {
+fn to_cloud(open: &Open) -> impl Strategy<Value = ToCloud> + use<> {
     prop_oneof![
-        4 => upload(feed),
-        2 => (epoch(), position(), prop::option::of(token()), vec(token(), 0..=1024))
-            .prop_map(|(epoch, position, guess, recent)| ToCloud::Ask(Ask { epoch, position, guess, recent })),
+        4 => upload(open),
+        2 => (epoch(), position(), prop::option::of(token()))
+            .prop_map(|(epoch, position, guess)| ToCloud::Ask(Ask { epoch, position, guess })),
         1 => (epoch(), count()).prop_map(|(epoch, length)| ToCloud::Truncate { epoch, length }),
         1 => Just(ToCloud::Close),
     ]
@@ -105,13 +125,20 @@ fn refusal_code() -> impl Strategy<Value = RefusalCode> {
     prop::sample::select(codes.to_vec())
 }
 
+fn log_probs() -> impl Strategy<Value = LogProbs> {
+    let log_prob = || -1e9f32..=0.0;
+    let entry = (token(), log_prob()).prop_map(|(token, log_prob)| LogProb { token, log_prob });
+    (log_prob(), vec(entry, 0..=20)).prop_map(|(own, top)| LogProbs { own, top })
+}
+
 prop_compose! {
     fn answer()(
         (epoch, position, token, confidence) in (epoch(), position(), token(), 0.0f32..=1.0),
         (compute, queued) in (any::<u64>(), any::<u64>()),
+        log_probs in prop::option::of(log_probs()),
     ) -> Answer {
         let (compute, queued) = (Duration::from_nanos(compute), Duration::from_nanos(queued));
-        Answer { epoch, position, token, confidence, compute, queued }
+        Answer { epoch, position, token, confidence, log_probs, compute, queued }
     }
 }
 
@@ -140,7 +167,7 @@ proptest! {
 
     #[test]
     fn frames_survive_the_way_up((open, frame) in open().prop_flat_map(|open| {
-        let frame = to_cloud(open.feed);
+        let frame = to_cloud(&open);
         (Just(open), frame)
     })) {
         let message: EdgeFrame = frame.clone().into();
@@ -169,7 +196,7 @@ proptest! {
     /// Random bytes are rarely a message. One changed byte of a good one often is.
     #[test]
     fn no_damaged_frame_panics_or_breaks_a_limit(
-        (open, frame) in open().prop_flat_map(|open| { let frame = to_cloud(open.feed); (Just(open), frame) }),
+        (open, frame) in open().prop_flat_map(|open| { let frame = to_cloud(&open); (Just(open), frame) }),
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),
     ) {
@@ -180,7 +207,7 @@ proptest! {
         match SessionParser::new(&open, LIMITS).to_cloud(message) {
             Ok(ToCloud::States { block, .. }) => prop_assert!(block.rows() <= LIMITS.upload_rows_max),
             Ok(ToCloud::Tokens { tokens, .. }) => prop_assert!(tokens.iter().all(|token| token.0 < VOCABULARY)),
-            Ok(ToCloud::Ask(ask)) => prop_assert!(ask.recent.len() <= LIMITS.recent_tokens_max as usize),
+            Ok(ToCloud::Ask(ask)) => prop_assert!(ask.guess.is_none_or(|token| token.0 < VOCABULARY)),
             Ok(ToCloud::Truncate { length, .. }) => prop_assert!(length <= 1 << 30),
             Ok(_) | Err(_) => {}
         }

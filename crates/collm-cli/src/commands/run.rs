@@ -37,7 +37,7 @@ pub(super) fn run(args: RunArgs, progress: ProgressMode) -> anyhow::Result<()> {
     let sampling = args.sampling.settle().map_err(|error| crate::failure::Usage(error.to_string()))?;
     let answerer = Answerer::settle(&args.who, args.mode, progress)?;
     let mut question = Question::new(prompt(args.prompt, args.system, args.raw)?, args.threshold, args.max_tokens)
-        .sampled(sampling)
+        .sampled(&sampling)
         .stopped_by(args.stop);
     if let Some(mode) = answerer.mode() {
         question = question.in_mode(mode);

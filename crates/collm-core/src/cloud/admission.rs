@@ -30,8 +30,12 @@ pub(super) fn check(open: &Open, config: &CloudConfig) -> Result<(), Refusal> {
                 .into();
         return refuse(RefusalCode::Feed, message);
     }
-    if let Err(error) = open.sampling.validated() {
+    if let Err(error) = open.sampling.clone().validated() {
         return refuse(RefusalCode::Malformed, error.to_string());
+    }
+    if open.sampling.looks_back() && open.feed != Feed::Tokens && !open.tells_tokens {
+        let message = "this sampling looks at the tokens before, and the session does not tell them".into();
+        return refuse(RefusalCode::Malformed, message);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::{Batch, BatchOutcome, BatchPart, Cloud, Output, admission, context::C
 use crate::{
     frame::{Answer, Refusal, RefusalCode, ToEdge},
     ids::{Epoch, Position, SessionId, SlotId},
-    sampling::Choice,
+    sampling::Scored,
     time::Time,
 };
 
@@ -60,20 +60,20 @@ impl Cloud {
         let Some(running) = self.running.take() else {
             return;
         };
-        let (choices, compute) = match outcome {
-            BatchOutcome::Done { choices, compute } => (choices, compute),
+        let (scored, compute) = match outcome {
+            BatchOutcome::Done { scored, compute } => (scored, compute),
             BatchOutcome::Failed(why) => (running.parts.iter().map(|_| Err(why.clone())).collect(), Duration::ZERO),
         };
-        for (part, choices) in running.parts.iter().zip(choices) {
+        for (part, scored) in running.parts.iter().zip(scored) {
             let share = compute * part.rows / running.rows.max(1);
-            match choices {
-                Ok(choices) => self.part_done(now, running.since, part, &choices, share),
+            match scored {
+                Ok(scored) => self.part_done(now, running.since, part, scored, share),
                 Err(why) => self.part_failed(part, why),
             }
         }
     }
 
-    fn part_done(&mut self, now: Time, began: Time, part: &RunningPart, choices: &[Choice], compute: Duration) {
+    fn part_done(&mut self, now: Time, began: Time, part: &RunningPart, scored: Vec<Scored>, compute: Duration) {
         let context_max = self.config.context;
         let Some(context) = self.contexts.get_mut(&part.session).filter(|context| part.is_of(context)) else {
             return;
@@ -83,7 +83,7 @@ impl Cloud {
         }
         context.used = now;
         let mut outgrown = false;
-        for (&position, choice) in part.positions.iter().zip(choices) {
+        for (&position, Scored { choice, log_probs }) in part.positions.iter().zip(scored) {
             let Some(question) = context.work.take(position) else {
                 continue;
             };
@@ -92,6 +92,7 @@ impl Cloud {
                 position,
                 token: choice.token,
                 confidence: choice.confidence,
+                log_probs,
                 compute: compute / part.positions.len() as u32,
                 queued: began - question.since,
             };

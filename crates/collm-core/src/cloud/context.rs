@@ -22,7 +22,9 @@ pub(super) struct Context {
     /// Positions of the prompt.
     prompt: u32,
     pub(super) feed: Feed,
-    pub(super) sampling: Sampling,
+    sampling: Sampling,
+    /// Whether states come with their tokens.
+    tells_tokens: bool,
     pub(super) slot: Option<SlotId>,
     /// Positions whose keys and values are in the slot.
     pub(super) computed: u32,
@@ -36,7 +38,8 @@ pub(super) struct Context {
 /// What was uploaded.
 #[derive(Debug)]
 pub(super) enum Held {
-    States(StateLog),
+    /// States, and their tokens if the session tells them.
+    States(StateLog, Vec<TokenId>),
     Tokens(Vec<TokenId>),
 }
 
@@ -55,7 +58,6 @@ pub(super) struct Question {
     pub(super) position: Position,
     /// What the edge goes on with meanwhile.
     pub(super) guess: Option<TokenId>,
-    pub(super) recent: Vec<TokenId>,
     pub(super) since: Time,
 }
 
@@ -68,11 +70,12 @@ impl Context {
             epoch: open.epoch,
             prompt: open.prompt,
             feed: open.feed,
-            sampling: open.sampling,
+            sampling: open.sampling.clone(),
+            tells_tokens: open.tells_tokens,
             slot: None,
             computed: 0,
             held: match open.feed {
-                Feed::States(_) => Held::States(StateLog::default()),
+                Feed::States(_) => Held::States(StateLog::default(), Vec::new()),
                 Feed::Tokens => Held::Tokens(Vec::new()),
             },
             work: Work::none(),
@@ -83,7 +86,9 @@ impl Context {
 
     /// Whether a reconnecting edge can go on with this context.
     pub(super) fn continues(&self, open: &Open) -> bool {
-        (self.epoch, self.prompt, self.feed, self.sampling) == (open.epoch, open.prompt, open.feed, open.sampling)
+        (self.epoch, self.prompt, self.feed, self.tells_tokens)
+            == (open.epoch, open.prompt, open.feed, open.tells_tokens)
+            && self.sampling == open.sampling
     }
 
     /// Memory held, and spoken for by tokens that are still to be generated.
@@ -94,7 +99,7 @@ impl Context {
         };
         to_come
             + match &self.held {
-                Held::States(log) => log.bytes(),
+                Held::States(log, told) => log.bytes() + size_of_val(told.as_slice()),
                 Held::Tokens(tokens) => size_of_val(tokens.as_slice()),
             }
     }
@@ -102,7 +107,10 @@ impl Context {
     /// Forgets positions from `length` on, and the questions about them.
     pub(super) fn truncate(&mut self, length: u32) {
         match &mut self.held {
-            Held::States(log) => log.truncate(length),
+            Held::States(log, told) => {
+                log.truncate(length);
+                told.truncate(length as usize);
+            }
             Held::Tokens(tokens) => tokens.truncate(length as usize),
         }
         self.computed = self.computed.min(length);
@@ -117,8 +125,8 @@ impl Context {
     }
 
     /// Adds a question. The keys and values from its position on are computed anew if they were computed already.
-    pub(super) fn ask(&mut self, ask: Ask, now: Time) {
-        let question = Question { position: ask.position, guess: ask.guess, recent: ask.recent, since: now };
+    pub(super) fn ask(&mut self, ask: &Ask, now: Time) {
+        let question = Question { position: ask.position, guess: ask.guess, since: now };
         self.computed = self.computed.min(ask.position.0);
         let mut asks = match std::mem::replace(&mut self.work, Work::none()) {
             Work::Asks(asks) => asks,
@@ -136,7 +144,7 @@ impl Context {
     /// Starts generating after `position`.
     pub(super) fn generate(&mut self, position: Position, left: u32, stop: Vec<TokenId>, now: Time) {
         self.computed = self.computed.min(position.0);
-        let next = Question { position, guess: None, recent: self.recent(), since: now };
+        let next = Question { position, guess: None, since: now };
         self.work = Work::Generate { next, left, stop };
     }
 
@@ -176,39 +184,39 @@ impl Context {
     pub(super) fn next_rows(&self, rows: u32) -> (BatchInput, Vec<Scoring>) {
         let (from, to) = (self.computed, self.computed + rows);
         let input = match &self.held {
-            Held::States(log) => BatchInput::States(log.pieces(from, to, u32::MAX).map(|(_, block)| block).collect()),
+            Held::States(log, _) => BatchInput::States(log.pieces(from, to, u32::MAX).map(|(_, block)| block).collect()),
             Held::Tokens(tokens) => BatchInput::Tokens(tokens[from as usize..to as usize].to_vec()),
         };
-        let scores = self.work.questions().filter(|question| question.position.0 < to).map(|question| Scoring {
-            position: question.position,
-            sampling: self.sampling,
-            recent: question.recent.clone(),
-        });
-        (input, scores.collect())
+        let scores = self.work.questions().filter(|question| question.position.0 < to);
+        (input, scores.map(|question| self.scoring(question)).collect())
     }
 
-    fn recent(&self) -> Vec<TokenId> {
-        let count = self.sampling.recent_needed() as usize;
-        match &self.held {
-            Held::Tokens(tokens) => tokens[tokens.len().saturating_sub(count)..].to_vec(),
-            Held::States(_) => Vec::new(),
-        }
+    fn scoring(&self, question: &Question) -> Scoring {
+        Scoring::after(question.position, &self.sampling, self.held.tokens(), self.prompt)
     }
 }
 
 impl Held {
     pub(super) fn rows(&self) -> u32 {
         match self {
-            Self::States(log) => log.rows(),
+            Self::States(log, _) => log.rows(),
             Self::Tokens(tokens) => tokens.len() as u32,
         }
     }
 
-    /// `false` if the context is fed with tokens.
-    pub(super) fn push_states(&mut self, block: StateBlock) -> bool {
+    /// The tokens of the positions held, as far as they were told.
+    fn tokens(&self) -> &[TokenId] {
         match self {
-            Self::States(log) => {
+            Self::States(_, tokens) | Self::Tokens(tokens) => tokens,
+        }
+    }
+
+    /// `false` if the context is fed with tokens.
+    pub(super) fn push_states(&mut self, block: StateBlock, tokens: &[TokenId]) -> bool {
+        match self {
+            Self::States(log, told) => {
                 log.push(block);
+                told.extend_from_slice(tokens);
                 true
             }
             Self::Tokens(_) => false,
@@ -222,7 +230,7 @@ impl Held {
                 tokens.extend_from_slice(new);
                 true
             }
-            Self::States(_) => false,
+            Self::States(..) => false,
         }
     }
 }

@@ -240,16 +240,21 @@ impl Cloud {
     /// A frame of the session's present epoch.
     fn current_frame(&mut self, now: Time, peer: PeerId, frame: ToCloud) -> Result<(), Refusal> {
         match frame {
-            ToCloud::States { first, block, .. } => {
+            ToCloud::States { first, block, tokens, .. } => {
                 // Of another width it would fail the batch, and so the sessions beside it.
                 let has_width = block.has_width(self.config.identity.width);
-                let fits = has_width && Feed::States(block.encoding()) == self.context(now, peer)?.feed;
-                self.upload(now, peer, first, block.rows(), block.bytes().len(), |held| fits && held.push_states(block))
+                let told = if self.peers[&peer].open.tells_tokens { block.rows() as usize } else { 0 };
+                self.known(&tokens)?;
+                let fits = has_width
+                    && tokens.len() == told
+                    && Feed::States(block.encoding()) == self.context(now, peer)?.feed;
+                let bytes = block.bytes().len() + size_of_val(tokens.as_slice());
+                self.upload(now, peer, first, block.rows(), bytes, |held| fits && held.push_states(block, &tokens))
             }
             ToCloud::Tokens { first, tokens, .. } => {
-                let vocabulary = self.config.identity.vocabulary;
-                if tokens.is_empty() || tokens.iter().any(|token| token.0 >= vocabulary) {
-                    return Err(malformed("tokens outside the vocabulary, or none"));
+                self.known(&tokens)?;
+                if tokens.is_empty() {
+                    return Err(malformed("an upload of no tokens"));
                 }
                 let bytes = size_of_val(tokens.as_slice());
                 self.upload(now, peer, first, tokens.len() as u32, bytes, |held| held.push_tokens(&tokens))
@@ -257,7 +262,7 @@ impl Cloud {
             ToCloud::Ask(ask) => {
                 let position = ask.position;
                 self.question(now, peer, position, |context| {
-                    context.ask(ask, now);
+                    context.ask(&ask, now);
                     context.work.questions().count() <= QUESTIONS_MAX
                 })
             }
@@ -325,6 +330,12 @@ impl Cloud {
         }
         let context = self.context(now, peer)?;
         if put(context) { Ok(()) } else { Err(malformed("a question that this session cannot ask")) }
+    }
+
+    /// Refuses tokens that the model does not have.
+    fn known(&self, tokens: &[TokenId]) -> Result<(), Refusal> {
+        let vocabulary = self.config.identity.vocabulary;
+        if tokens.iter().all(|token| token.0 < vocabulary) { Ok(()) } else { Err(malformed("unknown tokens")) }
     }
 
     fn peer(&mut self, peer: PeerId) -> &mut Peer {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     frame::ToEdge,
     ids::{Position, SlotId, TokenId},
-    sampling::{Choice, Scoring},
+    sampling::{Scored, Scoring},
     states::StateBlock,
 };
 
@@ -56,10 +56,10 @@ pub enum BatchInput {
 /// What came of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum BatchOutcome {
-    /// For every part, one choice a scored row, or why its logits are unusable.
+    /// For every part, what the head says of each row to be scored, or why its logits are unusable.
     Done {
         /// In the order of the batch's parts.
-        choices: Vec<Result<Vec<Choice>, String>>,
+        scored: Vec<Result<Vec<Scored>, String>>,
         /// Time the engine took for the batch.
         compute: Duration,
     },

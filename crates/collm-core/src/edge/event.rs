@@ -6,6 +6,7 @@ use super::Stats;
 use crate::{
     frame::Refusal,
     ids::{Position, TokenId},
+    sampling::LogProbs,
 };
 
 /// Where a token came from.
@@ -34,7 +35,7 @@ impl Source {
 }
 
 /// One committed token. Never changes afterwards.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Token {
     /// Position at which it is, or would be, an input.
     pub position: Position,
@@ -44,6 +45,8 @@ pub struct Token {
     pub source: Source,
     /// Highest probability where it was decided.
     pub confidence: f32,
+    /// What else was thought there, if the request asks for it.
+    pub log_probs: Option<LogProbs>,
     /// Emitted below the threshold because the cloud was not there.
     pub degraded: bool,
     /// Time the edge stood still for it.

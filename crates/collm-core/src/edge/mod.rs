@@ -209,7 +209,7 @@ impl Edge {
     fn check(&self, request: &Request) -> Result<(), SubmitError> {
         let Request { session, prompt, mode, sampling, tokens_max, .. } = request;
         let EdgeConfig { context, has_cloud, ref identity, .. } = self.common.config;
-        sampling.validated()?;
+        sampling.clone().validated()?;
         if prompt.is_empty() {
             return Err(SubmitError::EmptyPrompt);
         }
@@ -218,6 +218,9 @@ impl Edge {
         }
         if let Some(&token) = prompt.iter().find(|token| token.0 >= identity.vocabulary) {
             return Err(SubmitError::UnknownToken { token, vocabulary: identity.vocabulary });
+        }
+        if let Some(&(token, _)) = sampling.bias.iter().find(|(token, _)| token.0 >= identity.vocabulary) {
+            return Err(SubmitError::UnknownBias { token, vocabulary: identity.vocabulary });
         }
         if *tokens_max == 0 {
             return Err(SubmitError::NoTokens);

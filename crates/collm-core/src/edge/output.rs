@@ -6,7 +6,7 @@ use super::Event;
 use crate::{
     frame::{Open, ToCloud},
     ids::{Position, SessionId, SlotId, TokenId},
-    sampling::{Choice, Scoring},
+    sampling::{Scored, Scoring},
     states::{Encoding, StateBlock},
 };
 
@@ -47,8 +47,8 @@ pub struct Job {
     pub stage: Stage,
     /// Position of the first row.
     pub first: Position,
-    /// Score the last row with the stage's exit.
-    pub score: Option<Scoring>,
+    /// Rows to score with the stage's exit, by rising position.
+    pub scores: Vec<Scoring>,
 }
 
 /// Which layers a job runs.
@@ -73,8 +73,8 @@ pub enum Stage {
 pub struct JobOutcome {
     /// States for upload, if the job asked for them: one row a row of the job, or why they cannot be written in the encoding asked for.
     pub states: Option<Result<StateBlock, String>>,
-    /// The exit's proposal, if the job asked for it.
-    pub choice: Option<Choice>,
+    /// What the exit says of each row that was to be scored.
+    pub scored: Vec<Scored>,
     /// Time the engine took.
     pub compute: Duration,
 }

@@ -52,6 +52,14 @@ pub enum SubmitError {
         /// Size of the vocabulary.
         vocabulary: u32,
     },
+    /// A bias on a token the model does not know.
+    #[error("token {token} is biased and not in the vocabulary of {vocabulary}")]
+    UnknownBias {
+        /// The token.
+        token: TokenId,
+        /// Size of the vocabulary.
+        vocabulary: u32,
+    },
     /// Nothing to make.
     #[error("asked for an answer of 0 tokens; ask for at least 1")]
     NoTokens,

@@ -149,11 +149,22 @@ impl Uplink {
         self.log.push(block);
     }
 
-    /// Uploads the states that this stream's cloud does not have.
-    pub(super) fn send_states(&mut self, epoch: Epoch, stats: &mut Stats, out: &mut VecDeque<Output>) {
+    /// Uploads the states that this stream's cloud does not have, with their tokens where those are `told`.
+    pub(super) fn send_states(
+        &mut self,
+        epoch: Epoch,
+        told: &[TokenId],
+        stats: &mut Stats,
+        out: &mut VecDeque<Output>,
+    ) {
         let to = self.log.rows();
         for (first, block) in self.log.pieces(self.sent, to, self.rows_max) {
-            out.push_back(Output::Transmit(self.stream, ToCloud::States { epoch, first: Position(first), block }));
+            let rows = first as usize..(first + block.rows()) as usize;
+            let tokens = told.get(rows).unwrap_or_default().to_vec();
+            out.push_back(Output::Transmit(
+                self.stream,
+                ToCloud::States { epoch, first: Position(first), block, tokens },
+            ));
         }
         self.count_sent(to, stats);
     }

@@ -6,6 +6,7 @@ use collm_core::policy::Mode;
 use collm_node::{answer::Answer, fresh_session};
 use serde::Serialize;
 
+use super::log_probs::LogProbs;
 use crate::error::ApiError;
 
 /// Which of the two endpoints.
@@ -45,8 +46,8 @@ pub(super) struct Choice {
     index: u32,
     #[serde(flatten)]
     content: Content,
-    /// Always `null`; strict clients want the field.
-    logprobs: (),
+    /// `null` unless asked for; strict clients want the field.
+    logprobs: Option<LogProbs>,
     finish_reason: Option<&'static str>,
 }
 
@@ -72,6 +73,13 @@ pub(super) struct Usage {
     prompt_tokens: usize,
     completion_tokens: usize,
     total_tokens: usize,
+    prompt_tokens_details: PromptTokens,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct PromptTokens {
+    /// Of them, those that did not have to be computed again.
+    cached_tokens: usize,
 }
 
 /// What no other server tells: who decided, and what the cloud cost. Sums over all choices.
@@ -146,13 +154,17 @@ pub(super) fn unix_seconds(time: SystemTime) -> u64 {
 
 impl Choice {
     pub(super) fn unfinished(index: u32, content: Content) -> Self {
-        Self { index, content, logprobs: (), finish_reason: None }
+        Self { index, content, logprobs: None, finish_reason: None }
     }
 
     /// `ended` is a word of [`Answer::finish_reason`]. OpenAI has one word for all that cuts an answer short.
     pub(super) fn finished(index: u32, content: Content, ended: &'static str) -> Self {
         let finish_reason = if ended == "stop" { "stop" } else { "length" };
-        Self { index, content, logprobs: (), finish_reason: Some(finish_reason) }
+        Self { index, content, logprobs: None, finish_reason: Some(finish_reason) }
+    }
+
+    pub(super) fn with_log_probs(self, logprobs: Option<LogProbs>) -> Self {
+        Self { logprobs, ..self }
     }
 }
 
@@ -193,7 +205,7 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new(mode: Mode, prompt_tokens: usize) -> Self {
-        let usage = Usage { prompt_tokens, completion_tokens: 0, total_tokens: prompt_tokens };
+        let usage = Usage { prompt_tokens, total_tokens: prompt_tokens, ..Usage::default() };
         let report = Report {
             mode: mode.name(),
             degraded: false,

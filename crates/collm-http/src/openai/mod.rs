@@ -2,9 +2,10 @@
 //! documents them, with one object of our own, `collm`, in requests and responses.
 //!
 //! A field that would change the answer and that nobody here honours is refused by name (`unsupported`). Deliberately
-//! absent: log-probabilities, grammars, tools.
+//! absent: grammars, tools.
 
 mod body;
+mod log_probs;
 mod models;
 mod prompt;
 mod request;
@@ -16,11 +17,12 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use collm_node::answer::AnswerWriter;
+use collm_node::answer::{Answer, AnswerWriter};
 use futures::future::try_join_all;
 
 use self::{
     body::{Choice, Content, Form, Head, Tally},
+    log_probs::TokenLog,
     request::CompletionRequest,
 };
 pub(crate) use self::{
@@ -47,12 +49,17 @@ async fn complete(api: &Api, fields: Fields, form: Form) -> Result<Response, Api
         try_join_all(request.choices().map(|(terms, prompt)| async move { terms.begin(api, prompt).await })).await?;
     let head = Head::new(form, request.model)?;
     if let Some(streaming) = request.streaming {
-        return Ok(stream::respond(head, writers, tally, streaming));
+        return Ok(stream::respond(api, head, writers, tally, streaming));
     }
     let answers = try_join_all(writers.into_iter().map(AnswerWriter::complete)).await?;
     answers.iter().for_each(|answer| tally.add(answer));
-    let choices = (0..)
-        .zip(answers)
-        .map(|(index, answer)| Choice::finished(index, Content::whole(form, answer.text), answer.finish_reason));
+    let choices = (0..).zip(answers).map(|(index, answer)| whole_choice(api, form, index, answer));
     Ok(Json(head.whole(choices.collect(), tally)).into_response())
+}
+
+fn whole_choice(api: &Api, form: Form, index: u32, answer: Answer) -> Choice {
+    let mut log = TokenLog::default();
+    answer.tokens.iter().for_each(|token| log.push(token));
+    let log_probs = log.show(&answer.text, form, api.model.as_ref());
+    Choice::finished(index, Content::whole(form, answer.text), answer.finish_reason).with_log_probs(log_probs)
 }

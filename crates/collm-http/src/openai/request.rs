@@ -43,15 +43,16 @@ impl CompletionRequest {
     pub(super) fn parse(mut fields: Fields, form: Form, api: &Api) -> Result<Self, ApiError> {
         unsupported::refuse(&mut fields)?;
         let model = fields.take("model")?.unwrap_or_else(|| api.card.name.clone());
+        let defaults = sampling_defaults(log_probs(&mut fields, form)?)?;
         let request = Self {
             terms: Terms {
                 collaboration: collaboration(&mut fields, &model, api)?,
-                sampling: answering::sampling(&mut fields, sampling_defaults()?)?,
+                sampling: answering::sampling(&mut fields, defaults)?,
                 tokens_max: tokens_max(&mut fields, form)?,
                 stop: answering::stop(&mut fields)?,
             },
             model,
-            n: fields.take("n")?.unwrap_or(1),
+            n: answers_each(&mut fields)?,
             streaming: streaming(&mut fields)?,
             prompts: match form {
                 Form::Chat => vec![prompt::conversation(&mut fields, api.model.as_ref())?],
@@ -101,8 +102,29 @@ fn collaboration(fields: &mut Fields, model: &str, api: &Api) -> Result<Collabor
 }
 
 /// Answers differ from request to request unless a seed is given.
-fn sampling_defaults() -> Result<Sampling, ApiError> {
-    Ok(Sampling { temperature: 1.0, seed: fresh_session()?.0 as u64, ..Sampling::GREEDY })
+fn sampling_defaults(log_probs: Option<u32>) -> Result<Sampling, ApiError> {
+    Ok(Sampling { temperature: 1.0, log_probs, seed: fresh_session()?.0 as u64, ..Sampling::GREEDY })
+}
+
+/// How many most likely tokens to tell beside each, if any: a conversation says it with two fields, a text with one.
+fn log_probs(fields: &mut Fields, form: Form) -> Result<Option<u32>, ApiError> {
+    if form == Form::Text {
+        return fields.take("logprobs");
+    }
+    let (wanted, top) = (fields.take("logprobs")?.unwrap_or(false), fields.take("top_logprobs")?);
+    match top {
+        Some(count) if count > 0 && !wanted => Err(fields.complaint("top_logprobs", "only with logprobs: true")),
+        top => Ok(wanted.then(|| top.unwrap_or(0))),
+    }
+}
+
+/// The field `n`. Making more answers than are shown, as `best_of` asks for, is not done here.
+fn answers_each(fields: &mut Fields) -> Result<usize, ApiError> {
+    let n = fields.take("n")?.unwrap_or(1);
+    match fields.take::<usize>("best_of")? {
+        Some(made) if made != n => Err(ApiError::Unsupported("best_of".into())),
+        _ => Ok(n),
+    }
 }
 
 /// A conversation's answer may fill the context unless its requester says otherwise.

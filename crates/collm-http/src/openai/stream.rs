@@ -1,6 +1,6 @@
 //! Answers as server-sent events: chunks as they come, a comment now and then while there are none, `[DONE]` at the end.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::response::{
     IntoResponse, Response, Sse,
@@ -15,9 +15,10 @@ use serde::Serialize;
 
 use super::{
     body::{Body, Choice, Content, Form, Head, Tally},
+    log_probs::TokenLog,
     request::Streaming,
 };
-use crate::{answering::progress, error::ApiError};
+use crate::{Api, TextModel, answering::progress, error::ApiError};
 
 /// Silence after which a comment tells clients and proxies that the answer is still being made.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
@@ -26,8 +27,22 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 const DONE: &str = "[DONE]";
 
 /// Writes the answers of all writers into one stream of events. A client that leaves withdraws them all.
-pub(super) fn respond(head: Head, writers: Vec<AnswerWriter>, tally: Tally, streaming: Streaming) -> Response {
-    let chunks = Chunks::new(head, writers, tally, streaming);
+pub(super) fn respond(
+    api: &Api,
+    head: Head,
+    writers: Vec<AnswerWriter>,
+    tally: Tally,
+    streaming: Streaming,
+) -> Response {
+    let chunks = Chunks {
+        model: api.model.clone(),
+        head,
+        unfinished: writers.len(),
+        logs: writers.iter().map(|_| TokenLog::default()).collect(),
+        answers: merged(writers),
+        tally,
+        streaming,
+    };
     let opening = stream::iter(chunks.opening());
     let rest = stream::unfold(chunks, |mut chunks| async { Some((stream::iter(chunks.next().await?), chunks)) });
     events(opening.chain(rest.flatten())).into_response()
@@ -38,22 +53,27 @@ fn events(lines: impl Stream<Item = String> + Send + 'static) -> Sse<impl Stream
     Sse::new(events).keep_alive(KeepAlive::new().interval(SILENCE_MAX))
 }
 
+/// What happens to the answers under way, with the index of each.
+type Answers = SelectAll<BoxStream<'static, (u32, Progress)>>;
+
+fn merged(writers: Vec<AnswerWriter>) -> Answers {
+    let answers = (0..).zip(writers);
+    stream::select_all(answers.map(|(index, writer)| progress(writer).map(move |step| (index, step)).boxed()))
+}
+
 /// The answers under way, and what is told of them.
 struct Chunks {
+    model: Arc<dyn TextModel>,
     head: Head,
-    answers: SelectAll<BoxStream<'static, (u32, Progress)>>,
+    answers: Answers,
+    /// What is not told yet of the tokens of each.
+    logs: Vec<TokenLog>,
     unfinished: usize,
     tally: Tally,
     streaming: Streaming,
 }
 
 impl Chunks {
-    fn new(head: Head, writers: Vec<AnswerWriter>, tally: Tally, streaming: Streaming) -> Self {
-        let unfinished = writers.len();
-        let answers = (0..).zip(writers).map(|(index, writer)| progress(writer).map(move |step| (index, step)).boxed());
-        Self { head, answers: stream::select_all(answers), unfinished, tally, streaming }
-    }
-
     /// Before anything is known.
     fn opening(&self) -> Vec<String> {
         match self.head.form {
@@ -69,7 +89,10 @@ impl Chunks {
     async fn next(&mut self) -> Option<Vec<String>> {
         let (index, step) = self.answers.next().await?;
         Some(match step {
-            Progress::Token { shown, .. } => self.text(index, shown).iter().map(json).collect(),
+            Progress::Token { token, shown } => {
+                self.logs[index as usize].push(&token);
+                self.text(index, shown).iter().map(json).collect()
+            }
             // Told at the end, with how many tokens it was about.
             Progress::Degraded(_) => Vec::new(),
             Progress::Finished { shown, answer } => {
@@ -86,9 +109,13 @@ impl Chunks {
         })
     }
 
-    fn text(&self, index: u32, shown: String) -> Option<Body> {
+    fn text(&mut self, index: u32, shown: String) -> Option<Body> {
         let has_text = !shown.is_empty();
-        has_text.then(|| self.chunk(Choice::unfinished(index, Content::more(self.head.form, shown))))
+        has_text.then(|| {
+            let form = self.head.form;
+            let log_probs = self.logs[index as usize].show(&shown, form, self.model.as_ref());
+            self.chunk(Choice::unfinished(index, Content::more(form, shown)).with_log_probs(log_probs))
+        })
     }
 
     /// One answer is complete; with the last of them, everything.

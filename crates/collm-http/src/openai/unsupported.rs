@@ -8,7 +8,6 @@ use crate::{error::ApiError, fields::Fields};
 const FIELDS: &[&str] = &[
     "audio",
     "echo",
-    "frequency_penalty",
     "function_call",
     "functions",
     "grammar",
@@ -18,17 +17,14 @@ const FIELDS: &[&str] = &[
     "guided_regex",
     "ignore_eos",
     "json_schema",
-    "logit_bias",
     "min_tokens",
     "prediction",
-    "presence_penalty",
     "prompt_logprobs",
     "reasoning_effort",
     "store",
     "structured_outputs",
     "suffix",
     "tools",
-    "top_logprobs",
     "verbosity",
     "web_search_options",
 ];
@@ -40,9 +36,6 @@ pub(super) fn refuse(fields: &mut Fields) -> Result<(), ApiError> {
     for name in FIELDS {
         fields.refuse_unless(name, asks_for_nothing)?;
     }
-    // Completions mean something by 0: the log-probability of the token itself.
-    fields.refuse_unless("logprobs", |value| matches!(value, Value::Null | Value::Bool(false)))?;
-    fields.refuse_unless("best_of", |value| value.is_null() || *value == 1)?;
     fields.refuse_unless("repetition_penalty", |value| value.is_null() || value.as_f64() == Some(1.0))?;
     fields.refuse_unless("response_format", |value| value.is_null() || value["type"] == "text")?;
     fields.refuse_unless("modalities", |value| value.is_null() || *value == json!(["text"]))?;

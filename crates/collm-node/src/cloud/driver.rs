@@ -180,7 +180,7 @@ fn performer<E: Engine>(mut executor: CloudExecutor<E>, results: mpsc::Sender<Ar
     move |batch| {
         let begun = Instant::now();
         let outcome = match executor.run(&batch) {
-            Ok(choices) => BatchOutcome::Done { choices, compute: begun.elapsed() },
+            Ok(scored) => BatchOutcome::Done { scored, compute: begun.elapsed() },
             Err(error) => BatchOutcome::Failed(error.to_string()),
         };
         // Fails when the cloud has ended; then nobody wants to know.

@@ -4,8 +4,9 @@ use super::{Draft, OpenAsk, Phase, Session, Surroundings};
 use crate::{
     edge::session::second_source,
     frame::{Answer, Ask, Feed, ToCloud},
+    ids::TokenId,
     policy::Mode,
-    sampling::Choice,
+    sampling::{Choice, Scored},
     states::StateBlock,
 };
 
@@ -27,17 +28,18 @@ impl Session {
     }
 
     /// Asks for the next token. The guess, if there is one, is the next token for the time being.
-    pub(super) fn ask(&mut self, guess: Option<Choice>, around: &mut Surroundings<'_>) {
+    pub(super) fn ask(&mut self, guess: Option<Scored>, around: &mut Surroundings<'_>) {
         if !self.uplink.is_open() {
             return self.go_alone(guess, around);
         }
-        let ask = OpenAsk { position: self.last_position(), guess, since: around.now, replays: 0 };
+        let choice = guess.as_ref().map(|guess| guess.choice);
+        let ask = OpenAsk { position: self.last_position(), guess: choice, since: around.now, replays: 0 };
         self.asks.push_back(ask);
         if self.uplink.can_send() {
             self.send_ask(ask, around);
         }
-        if let Some(choice) = guess {
-            self.draft(Draft { choice, source: second_source(around.config), degraded: true });
+        if let Some(scored) = guess {
+            self.draft(Draft { scored, source: second_source(around.config), degraded: true });
         }
         self.go_on(around);
     }
@@ -52,7 +54,6 @@ impl Session {
             epoch: self.epoch,
             position: ask.position,
             guess: ask.guess.map(|guess| guess.token),
-            recent: self.recent_at(ask.position),
         };
         self.uplink.transmit(ToCloud::Ask(frame), around.out);
     }
@@ -60,7 +61,10 @@ impl Session {
     /// Uploads what this stream's cloud does not have.
     fn send_positions(&mut self, around: &mut Surroundings<'_>) {
         match self.feed(around.config) {
-            Feed::States(_) => self.uplink.send_states(self.epoch, &mut self.stats, around.out),
+            Feed::States(_) => {
+                let told: &[TokenId] = if self.tells_tokens() { &self.tokens } else { &[] };
+                self.uplink.send_states(self.epoch, told, &mut self.stats, around.out);
+            }
             Feed::Tokens => self.uplink.send_tokens(self.epoch, &self.tokens, &mut self.stats, around.out),
         }
     }
@@ -106,7 +110,7 @@ impl Session {
         }
     }
 
-    pub(super) fn answered(&mut self, answer: &Answer, around: &mut Surroundings<'_>) {
+    pub(super) fn answered(&mut self, answer: Answer, around: &mut Surroundings<'_>) {
         if answer.epoch < self.epoch {
             return;
         }
@@ -119,7 +123,7 @@ impl Session {
             return self.break_off("an answer to a question that was not asked", around);
         }
         around.breaker.prove();
-        self.stats.count_answer(answer);
+        self.stats.count_answer(&answer);
         if asked {
             self.ask_answered(answer, around);
         } else {
@@ -127,37 +131,38 @@ impl Session {
         }
     }
 
-    fn ask_answered(&mut self, answer: &Answer, around: &mut Surroundings<'_>) {
+    fn ask_answered(&mut self, answer: Answer, around: &mut Surroundings<'_>) {
         let ask = self.asks.pop_front().expect("checked by the caller");
         let choice = Choice { token: answer.token, confidence: answer.confidence };
+        let scored = Scored { choice, log_probs: answer.log_probs };
         around
             .outlook
             .answered(around.now - ask.since, ask.guess.map(|guess| (guess.confidence, guess.token == choice.token)));
         self.stop_waiting(around.now, answer.compute + answer.queued);
         match ask.guess {
             Some(guess) if guess.token == choice.token => {
-                self.drafts[0] = Draft::of_cloud(choice);
+                self.drafts[0] = Draft::of_cloud(scored);
                 if self.settle(around) && matches!(self.phase, Phase::Standing(_)) {
                     self.go_on(around);
                 }
             }
-            Some(_) => self.roll_back(ask.position, choice, around),
-            None => self.go_on_with(choice, around),
+            Some(_) => self.roll_back(ask.position, scored, around),
+            None => self.go_on_with(scored, around),
         }
     }
 
     /// The cloud made the next token by itself.
-    fn generated(&mut self, answer: &Answer, around: &mut Surroundings<'_>) {
+    fn generated(&mut self, answer: Answer, around: &mut Surroundings<'_>) {
         self.stop_waiting(around.now, answer.compute + answer.queued);
         let choice = Choice { token: answer.token, confidence: answer.confidence };
         self.uplink.grown_there();
-        self.draft(Draft::of_cloud(choice));
+        self.draft(Draft::of_cloud(Scored { choice, log_probs: answer.log_probs }));
         self.settle(around);
     }
 
     /// Takes the cloud's token where nothing is open any more, and computes the next.
-    pub(super) fn go_on_with(&mut self, choice: Choice, around: &mut Surroundings<'_>) {
-        self.draft(Draft::of_cloud(choice));
+    pub(super) fn go_on_with(&mut self, scored: Scored, around: &mut Surroundings<'_>) {
+        self.draft(Draft::of_cloud(scored));
         if self.settle(around) {
             self.advance(around);
         }

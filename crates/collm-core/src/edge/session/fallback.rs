@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Again, Phase, Session, Surroundings, second_source};
 use crate::{
     edge::{Event, Loss, Output},
-    sampling::Choice,
+    sampling::Scored,
 };
 
 impl Session {
@@ -59,7 +59,7 @@ impl Session {
     }
 
     /// Goes on without asking, with the guess if there is one.
-    pub(super) fn go_alone(&mut self, guess: Option<Choice>, around: &mut Surroundings<'_>) {
+    pub(super) fn go_alone(&mut self, guess: Option<Scored>, around: &mut Surroundings<'_>) {
         match guess {
             Some(guess) => self.emit(guess, second_source(around.config), true, around),
             None => self.run_second(around),

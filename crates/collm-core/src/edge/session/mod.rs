@@ -24,7 +24,7 @@ use crate::{
     frame::{Feed, Open, PROTOCOL, RefusalCode, ToEdge},
     ids::{Epoch, Position, SessionId, SlotId, TokenId},
     policy::{Mode, Policy},
-    sampling::{Choice, Scoring},
+    sampling::{Choice, Scored, Scoring},
     states::Encoding,
     time::Time,
 };
@@ -106,9 +106,9 @@ struct OpenAsk {
 }
 
 /// A token that may yet change.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Draft {
-    choice: Choice,
+    scored: Scored,
     source: Source,
     degraded: bool,
 }
@@ -177,7 +177,8 @@ impl Session {
                 epoch: self.epoch,
                 prompt: self.stats.prompt_tokens,
                 feed: self.feed(around.config),
-                sampling: self.request.sampling,
+                sampling: self.request.sampling.clone(),
+                tells_tokens: self.tells_tokens(),
             };
             self.uplink.open(around.now, open, around.out);
             // A first stream that had to wait for the breaker finds states that were computed meanwhile.
@@ -190,7 +191,7 @@ impl Session {
             (Err(why), _) => self.fail(why, around),
             (Ok(_), _) if self.stale_outcomes > 0 => self.stale_outcomes -= 1,
             (Ok(outcome), Phase::Computing(Rows::First(rows))) => self.first_done(rows, outcome, around),
-            (Ok(outcome), Phase::Computing(Rows::Second(rows))) => self.second_done(rows, &outcome, around),
+            (Ok(outcome), Phase::Computing(Rows::Second(rows))) => self.second_done(rows, outcome, around),
             (Ok(_), Phase::Standing(_) | Phase::Following(_)) => {}
         }
     }
@@ -201,7 +202,7 @@ impl Session {
         }
         match frame {
             ToEdge::Opened { held } => self.opened(held, around),
-            ToEdge::Answer(answer) => self.answered(&answer, around),
+            ToEdge::Answer(answer) => self.answered(answer, around),
             ToEdge::Missing { epoch, held } if epoch == self.epoch => self.missing(held, around),
             ToEdge::Missing { .. } => {}
             ToEdge::Refused(refusal) => {
@@ -274,18 +275,13 @@ impl Session {
     }
 
     fn scoring(&self) -> Scoring {
-        Scoring {
-            position: self.last_position(),
-            sampling: self.request.sampling,
-            recent: self.recent_at(self.last_position()),
-        }
+        let Request { sampling, prompt, .. } = &self.request;
+        Scoring::after(self.last_position(), sampling, &self.tokens, prompt.len() as u32)
     }
 
-    /// Tokens under the repetition penalty for the token after `position`.
-    fn recent_at(&self, position: Position) -> Vec<TokenId> {
-        let count = self.request.sampling.recent_needed() as usize;
-        let until = position.index() + 1;
-        self.tokens[until.saturating_sub(count)..until].to_vec()
+    /// Whether the cloud must know the tokens of uploaded states.
+    fn tells_tokens(&self) -> bool {
+        self.request.sampling.looks_back()
     }
 
     fn feed(&self, config: &EdgeConfig) -> Feed {
@@ -311,8 +307,8 @@ impl Session {
 }
 
 impl Draft {
-    fn of_cloud(choice: Choice) -> Self {
-        Self { choice, source: Source::Cloud, degraded: false }
+    fn of_cloud(scored: Scored) -> Self {
+        Self { scored, source: Source::Cloud, degraded: false }
     }
 }
 

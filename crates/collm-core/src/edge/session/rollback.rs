@@ -1,15 +1,15 @@
 //! A session whose guess was wrong: everything after it is forgotten, and the cloud's token takes its place.
 
 use super::{Phase, Session, Surroundings};
-use crate::{edge::Output, ids::Position, sampling::Choice};
+use crate::{edge::Output, ids::Position, sampling::Scored};
 
 impl Session {
     /// Sets the token after `position` to the cloud's. The cloud has rolled back by itself, since the ask carried the guess.
-    pub(super) fn roll_back(&mut self, position: Position, choice: Choice, around: &mut Surroundings<'_>) {
+    pub(super) fn roll_back(&mut self, position: Position, scored: Scored, around: &mut Surroundings<'_>) {
         self.epoch.0 += 1;
         self.stats.rollbacks += 1;
         self.forget_from(position.next(), around);
-        self.go_on_with(choice, around);
+        self.go_on_with(scored, around);
     }
 
     fn forget_from(&mut self, position: Position, around: &mut Surroundings<'_>) {

@@ -27,9 +27,9 @@ impl Session {
         let is_last = first + rows == self.length();
         let tokens = self.tokens[first as usize..(first + rows) as usize].to_vec();
         let stage = Stage::First { tokens, upload: self.encoding_in_use(around.config) };
-        let score = (is_last && self.policy.exit1.is_some()).then(|| self.scoring());
+        let scores = if is_last && self.policy.exit1.is_some() { vec![self.scoring()] } else { vec![] };
         self.phase = Phase::Computing(Rows::First(rows));
-        self.compute(Job { slot: self.slot, stage, first: Position(first), score }, around);
+        self.compute(Job { slot: self.slot, stage, first: Position(first), scores }, around);
     }
 
     pub(super) fn first_done(&mut self, rows: u32, outcome: JobOutcome, around: &mut Surroundings<'_>) {
@@ -48,10 +48,10 @@ impl Session {
                 return;
             }
         }
-        match outcome.choice {
+        match outcome.scored.into_iter().next() {
             _ if self.first_filled < self.length() => self.run_first(around),
-            Some(choice) if self.policy.at_exit1(choice) == Decision::Emit => {
-                self.emit(choice, Source::Exit1, false, around);
+            Some(scored) if self.policy.at_exit1(scored.choice) == Decision::Emit => {
+                self.emit(scored, Source::Exit1, false, around);
             }
             _ => self.deepen(around),
         }
@@ -69,12 +69,12 @@ impl Session {
     pub(super) fn run_second(&mut self, around: &mut Surroundings<'_>) {
         let first = self.second_filled;
         let rows = (self.first_filled - first).min(around.config.job_rows_max);
-        let score = (first + rows == self.length()).then(|| self.scoring());
+        let scores = if first + rows == self.length() { vec![self.scoring()] } else { vec![] };
         self.phase = Phase::Computing(Rows::Second(rows));
-        self.compute(Job { slot: self.slot, stage: Stage::Second { rows }, first: Position(first), score }, around);
+        self.compute(Job { slot: self.slot, stage: Stage::Second { rows }, first: Position(first), scores }, around);
     }
 
-    pub(super) fn second_done(&mut self, rows: u32, outcome: &JobOutcome, around: &mut Surroundings<'_>) {
+    pub(super) fn second_done(&mut self, rows: u32, outcome: JobOutcome, around: &mut Surroundings<'_>) {
         self.stats.edge_compute += outcome.compute;
         self.second_filled += rows;
         if rows == 1 {
@@ -83,12 +83,12 @@ impl Session {
         if self.second_filled < self.length() {
             return self.run_second(around);
         }
-        let Some(choice) = outcome.choice else {
+        let Some(scored) = outcome.scored.into_iter().next() else {
             return self.fail("the engine returned no choice for a scored row".into(), around);
         };
-        match self.policy.at_exit2(choice) {
-            Decision::Ask => self.ask(Some(choice), around),
-            Decision::Emit | Decision::Deeper => self.emit(choice, second_source(around.config), false, around),
+        match self.policy.at_exit2(scored.choice) {
+            Decision::Ask => self.ask(Some(scored), around),
+            Decision::Emit | Decision::Deeper => self.emit(scored, second_source(around.config), false, around),
         }
     }
 

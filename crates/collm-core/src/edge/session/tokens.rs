@@ -5,14 +5,14 @@ use crate::{
     edge::{EdgeConfig, Event, FinishReason, Output, Source, Token},
     ids::{Position, TokenId},
     policy::Mode,
-    sampling::Choice,
+    sampling::Scored,
 };
 
 impl Session {
     /// Takes the edge's own choice as the next token and goes on.
-    pub(super) fn emit(&mut self, choice: Choice, source: Source, unsure: bool, around: &mut Surroundings<'_>) {
+    pub(super) fn emit(&mut self, scored: Scored, source: Source, unsure: bool, around: &mut Surroundings<'_>) {
         let degraded = unsure || matches!(self.request.mode, Mode::Cloud | Mode::Naive);
-        self.draft(Draft { choice, source, degraded });
+        self.draft(Draft { scored, source, degraded });
         if self.settle(around) {
             self.go_on(around);
         }
@@ -20,7 +20,7 @@ impl Session {
 
     /// Appends a token that is not yet settled.
     pub(super) fn draft(&mut self, draft: Draft) {
-        self.tokens.push(draft.choice.token);
+        self.tokens.push(draft.scored.choice.token);
         self.drafts.push_back(draft);
     }
 
@@ -40,9 +40,10 @@ impl Session {
 
     /// Makes a token final.
     fn commit(&mut self, position: Position, draft: Draft, around: &mut Surroundings<'_>) {
-        let Draft { choice, source, degraded } = draft;
+        let Draft { scored: Scored { choice, log_probs }, source, degraded } = draft;
         let waited = std::mem::take(&mut self.waited);
-        let token = Token { position, id: choice.token, source, confidence: choice.confidence, degraded, waited };
+        let token =
+            Token { position, id: choice.token, source, confidence: choice.confidence, log_probs, degraded, waited };
         self.stats.count_token(&token, self.submitted, around.now);
         around.out.push_back(Output::Event(self.id(), Event::Token(token)));
     }
