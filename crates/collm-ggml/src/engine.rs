@@ -4,9 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use collm_engine::batch::Span;
-use collm_engine::{
-    BLOCK_ROWS, Engine, EngineError, Head, Input, Row, Scope, Scores, Shape, SlotId, Stack, TokenId,
-};
+use collm_engine::{BLOCK_ROWS, Engine, EngineError, Head, Input, Row, Scope, Scores, Shape, SlotId, Stack, TokenId};
 use collm_model::gguf::TensorView;
 use collm_model::{ExitNumber, Holding, LayerName, ModelFile};
 
@@ -28,6 +26,8 @@ const GRAPH_ROWS_MAX: usize = 512;
 pub struct LoadOptions {
     /// For a whole model, the layer where [`Stack::Lower`] ends and [`Stack::Upper`] begins. Parts know theirs.
     pub upload_at: Option<u32>,
+    /// For a whole model, the layers of a [`Stack::Tail`] with the model's own weights; `None` for no such stack. Parts know theirs.
+    pub tail: Option<Vec<u32>>,
     /// Key-value slots.
     pub slots: usize,
     /// Positions a slot holds.
@@ -44,6 +44,7 @@ impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             upload_at: None,
+            tail: None,
             slots: 1,
             context: 2048,
             batch_rows_max: 512,
@@ -122,6 +123,26 @@ impl GgmlEngine {
         })
     }
 
+    /// Has the [`Stack::Tail`] of a whole model run other layers, no more than it was loaded with, and empties all slots. To try
+    /// tails without a file for each.
+    ///
+    /// # Errors
+    /// [`LoadError::Options`] if there are more layers than that, or one that the model does not have.
+    pub fn change_tail(&mut self, layers: &[u32]) -> Result<(), LoadError> {
+        let room = self.memory.layers(Stack::Tail).len();
+        let [lower, tail, upper] = &mut self.stacks;
+        if !matches!(self.file.holding(), Holding::Whole) || layers.len() > room {
+            return Err(LoadError::Options(format!(
+                "a tail of {} layers where there is room for {room}",
+                layers.len()
+            )));
+        }
+        *tail = own_layers(layers, lower, upper)?;
+        self.graphs.forget(Stack::Tail);
+        (0..self.shape.slots).for_each(|slot| self.memory.truncate(SlotId(slot as u32), 0));
+        Ok(())
+    }
+
     /// One graph's worth of rows: adjacent rows of the call, cut into spans.
     fn run_graph(
         &mut self,
@@ -139,10 +160,14 @@ impl GgmlEngine {
         let input =
             CallInput { hidden: input, positions: &call.positions, memory_rows: &call.memory_rows, aims: &call.aims };
         self.graphs.run(&mut self.device, view, &shape, input, hidden).map_err(EngineError::Device)?;
+        self.grow(stack, spans);
+        Ok(())
+    }
+
+    fn grow(&mut self, stack: Stack, spans: &[Span]) {
         for span in spans {
             self.memory.grow(stack, span.slot, span.rows);
         }
-        Ok(())
     }
 
     /// The embeddings of tokens, `[width, tokens]`. Read from the file, wherever the layers are: a few rows are not worth
@@ -178,6 +203,12 @@ impl Engine for GgmlEngine {
             }
             Input::Hidden(states) => states,
         };
+        if self.stacks[stack as usize].is_empty() {
+            // A tail without layers: exit 2 reads what is uploaded.
+            hidden.extend_from_slice(states);
+            self.grow(stack, &spans);
+            return Ok(());
+        }
         for piece in pieces(&spans) {
             let rows = piece_rows(&piece);
             let states = &states[rows.start * self.shape.width..rows.end * self.shape.width];
@@ -211,8 +242,8 @@ impl Engine for GgmlEngine {
 /// Which layers make up which stack.
 struct StackPlan {
     lower: Range<u32>,
-    /// Layers of the source, in the order they run.
-    tail: Vec<u32>,
+    /// Layers of the source, in the order they run; `None` where there is no tail, which is not a tail without layers.
+    tail: Option<Vec<u32>>,
     upper: Range<u32>,
 }
 
@@ -228,18 +259,24 @@ impl StackPlan {
                         "cannot divide after layer {at}, the model has {layers} layers"
                     )));
                 }
-                Self { lower: 0..at, tail: Vec::new(), upper: at..layers }
+                Self { lower: 0..at, tail: options.tail.clone(), upper: at..layers }
             }
-            Holding::Edge(part) => Self { lower: 0..part.identity.upload_at, tail: part.tail.clone(), upper: none },
-            Holding::Cloud(part) => Self { lower: 0..0, tail: Vec::new(), upper: part.identity.upload_at..layers },
+            Holding::Edge(part) => {
+                Self { lower: 0..part.identity.upload_at, tail: Some(part.tail.clone()), upper: none }
+            }
+            Holding::Cloud(part) => Self { lower: 0..0, tail: None, upper: part.identity.upload_at..layers },
         })
     }
 
     fn load<'a>(&self, loader: &mut Loader<'a>, file: &'a ModelFile) -> Result<[Vec<LayerWeights>; 3], LoadError> {
         let mut block = |layer: u32| LayerWeights::load(loader, file, LayerName::Block(layer), layer);
-        let lower = self.lower.clone().map(&mut block).collect::<Result<_, _>>()?;
-        let upper = self.upper.clone().map(&mut block).collect::<Result<_, _>>()?;
-        let tail = (0..).zip(&self.tail);
+        let lower: Vec<_> = self.lower.clone().map(&mut block).collect::<Result<_, _>>()?;
+        let upper: Vec<_> = self.upper.clone().map(&mut block).collect::<Result<_, _>>()?;
+        if let (Holding::Whole, Some(tail)) = (file.holding(), &self.tail) {
+            let tail = own_layers(tail, &lower, &upper)?;
+            return Ok([lower, tail, upper]);
+        }
+        let tail = (0..).zip(self.tail.iter().flatten());
         let tail = tail.map(|(index, source)| LayerWeights::load(loader, file, LayerName::Tail(index), *source));
         Ok([lower, tail.collect::<Result<_, _>>()?, upper])
     }
@@ -247,11 +284,21 @@ impl StackPlan {
     fn stacks(&self) -> Vec<Stack> {
         let present = [
             (Stack::Lower, !self.lower.is_empty()),
-            (Stack::Tail, !self.tail.is_empty()),
+            (Stack::Tail, self.tail.is_some()),
             (Stack::Upper, !self.upper.is_empty()),
         ];
         present.into_iter().filter(|(_, present)| *present).map(|(stack, _)| stack).collect()
     }
+}
+
+/// Layers of a whole model once more: the same weights.
+fn own_layers(layers: &[u32], lower: &[LayerWeights], upper: &[LayerWeights]) -> Result<Vec<LayerWeights>, LoadError> {
+    let own = |layer: &u32| lower.iter().chain(upper).nth(*layer as usize).cloned();
+    let found: Option<Vec<LayerWeights>> = layers.iter().map(own).collect();
+    found.ok_or_else(|| {
+        let count = lower.len() + upper.len();
+        LoadError::Options(format!("a tail of layers {layers:?}, the model has {count} layers"))
+    })
 }
 
 /// A whole model can be scored at its end and, as if it had an exit, after its lower stack.

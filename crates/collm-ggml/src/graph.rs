@@ -116,6 +116,11 @@ impl Graphs {
         Self { kept: Vec::new(), passing: Allocator::new(device.own_layout().raw()) }
     }
 
+    /// Drops the graphs of a stack, whose layers change.
+    pub(crate) fn forget(&mut self, stack: Stack) {
+        self.kept.retain(|kept| kept.stack != stack);
+    }
+
     /// Whether the device can run a stack's graphs, of one row and of several.
     pub(crate) fn check(device: &Device, view: StackView<'_>) -> Result<(), LoadError> {
         for count in [1, 2] {

@@ -24,10 +24,9 @@ const NODES: usize = 24;
 #[derive(Debug, Clone)]
 pub(crate) struct HeadWeights {
     norm: Tensor,
-    map: Option<Tensor>,
-    bias: Option<Tensor>,
+    map: Option<Affine>,
     mlp: Option<Mlp>,
-    output: Affine,
+    output: Tensor,
     shortlist: Option<Shortlist>,
     epsilon: f32,
 }
@@ -42,7 +41,8 @@ struct Mlp {
 #[derive(Debug, Clone)]
 struct Shortlist {
     tokens: Vec<TokenId>,
-    output: Affine,
+    /// Has a row for each of them, and then some without meaning.
+    output: Tensor,
 }
 
 impl HeadWeights {
@@ -52,9 +52,8 @@ impl HeadWeights {
         Ok(Self {
             norm: loader.vector(&norm)?,
             map: None,
-            bias: None,
             mlp: None,
-            output: loader.affine(&(file.output(), file.tensor("output.bias")))?,
+            output: loader.matrix(&file.output())?,
             shortlist: None,
             epsilon: file.hyperparameters().rms_eps,
         })
@@ -67,15 +66,14 @@ impl HeadWeights {
         file: &'a ModelFile,
         exit: ExitNumber,
     ) -> Result<Self, LoadError> {
-        let find = |suffix: &str| file.tensor(&exit.tensor(suffix));
+        let find = |suffix: &str| file.exit_tensor(exit, suffix);
         let norm = find("norm.weight").map(|view| loader.vector(&view)).transpose()?;
+        let map = find("map.weight").map(|view| loader.affine(&(view, find("map.bias")))).transpose()?;
         let mut matrix = |suffix| find(suffix).map(|view| loader.matrix(&view)).transpose();
-        let map = matrix("map.weight")?;
         let mlp = matrix("mlp.up.weight")?.zip(matrix("mlp.down.weight")?);
         Ok(Self {
             norm: norm.unwrap_or(self.norm),
             map,
-            bias: find("map.bias").map(|view| loader.vector(&view)).transpose()?,
             mlp: mlp.map(|(up, down)| Mlp { up, down }),
             output: self.output,
             shortlist: Shortlist::load(loader, file, exit)?,
@@ -86,32 +84,27 @@ impl HeadWeights {
     /// What the LM head reads of a hidden state.
     fn state(&self, build: &Builder<'_>, hidden: Tensor) -> Tensor {
         let normed = build.rms_norm(hidden, self.norm, self.epsilon);
-        let mut state = self.map.map_or(normed, |map| build.product(map, normed));
-        if let Some(bias) = self.bias {
-            state = build.add(state, bias);
-        }
-        if let Some(mlp) = self.mlp {
-            let inner = build.silu(build.product(mlp.up, normed));
-            state = build.add(state, build.product(mlp.down, inner));
-        }
-        state
+        let mapped = self.map.map_or(normed, |map| build.affine(map, normed));
+        let Some(mlp) = self.mlp else { return mapped };
+        let inner = build.silu(build.product(mlp.up, normed));
+        build.add(mapped, build.product(mlp.down, inner))
     }
 
-    fn output(&self, scope: Scope) -> Affine {
+    fn logits(&self, build: &Builder<'_>, scope: Scope, state: Tensor) -> Tensor {
         match (scope, &self.shortlist) {
-            (Scope::Shortlist, Some(shortlist)) => shortlist.output,
-            (Scope::Shortlist, None) | (Scope::Full, _) => self.output,
+            (Scope::Shortlist, Some(Shortlist { tokens, output })) => {
+                build.packed(build.columns(build.product(*output, state), 0, tokens.len()))
+            }
+            (Scope::Shortlist, None) | (Scope::Full, _) => build.product(self.output, state),
         }
     }
 }
 
 impl Shortlist {
     fn load<'a>(loader: &mut Loader<'a>, file: &'a ModelFile, exit: ExitNumber) -> Result<Option<Self>, LoadError> {
-        let Some(view) = file.tensor(&exit.tensor("shortlist")) else { return Ok(None) };
-        let ids = view.data.as_chunks::<4>().0;
-        let tokens: Vec<TokenId> = ids.iter().map(|id| TokenId(u32::from_le_bytes(*id))).collect();
-        let bias = file.tensor("output.bias").map(|bias| loader.rows_of_vector(&bias, &tokens));
-        let output = Affine { weight: loader.rows_of_matrix(&file.output(), &tokens)?, bias };
+        let Some(ids) = file.exit(exit).and_then(|info| info.shortlist.as_ref()) else { return Ok(None) };
+        let tokens: Vec<TokenId> = ids.iter().copied().map(TokenId).collect();
+        let output = loader.rows_of(&file.output(), &tokens)?;
         Ok(Some(Self { tokens, output }))
     }
 }
@@ -191,7 +184,7 @@ impl HeadGraph {
         let build = Builder::new(&context, NODES);
         let hidden = build.input_2d(sys::GGML_TYPE_F32, width, rows);
         let state = weights.state(&build, hidden).mark_output();
-        let logits = build.affine(weights.output(scope), state).mark_output();
+        let logits = weights.logits(&build, scope, state).mark_output();
         build.demand(logits);
         let graph = build.graph();
         Self { graph, hidden, state, logits, _context: context }

@@ -16,8 +16,8 @@ use crate::weights::{Affine, Loader, Projection};
 /// `GGML_ROPE_TYPE_NEOX` of ggml.h, a macro that the bindings do not carry.
 const ROPE_NEOX: i32 = 2;
 
-/// The weights of one layer.
-#[derive(Debug)]
+/// The weights of one layer. A clone refers to the same ones.
+#[derive(Debug, Clone)]
 pub(crate) struct LayerWeights {
     pub(crate) attention_norm: Tensor,
     /// To queries, keys and values.

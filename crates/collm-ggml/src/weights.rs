@@ -24,7 +24,7 @@ pub(crate) struct Weights {
 }
 
 /// Matrices that are applied to the same input, each with an optional bias.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Projection {
     /// As one matrix whose output holds all of theirs, one after the other: fewer steps, each with more work to share.
     Joined(Affine),
@@ -60,8 +60,8 @@ impl<'a> Loader<'a> {
     pub(crate) fn new(device: &'a Device, file: &'a Arc<ModelFile>) -> Self {
         // SAFETY: `Weights` keeps the file as long as the buffer, and the file's memory is never written to.
         let mapped = unsafe { device.map(file.gguf().bytes()) };
-        // Beyond the file's own: rotation factors, and two gathered tensors for each exit's shortlist.
-        let tensors = file.gguf().tensors().len() + 6;
+        // Beyond the file's own: rotation factors, and the rows of each exit's shortlist.
+        let tensors = file.gguf().tensors().len() + 4;
         Self { device, file, context: Context::new(tensors, 0), copies: Vec::new(), mapped }
     }
 
@@ -94,22 +94,19 @@ impl<'a> Loader<'a> {
         Ok(tensor)
     }
 
-    /// A matrix of some rows of another, to multiply with. Rows of any type are whole bytes, so they are copied as they are.
-    pub(crate) fn rows_of_matrix(&mut self, view: &TensorView<'a>, rows: &[TokenId]) -> Result<Tensor, LoadError> {
-        let (row, ty) = (length(view.dims[0]), type_id(view.ty));
-        let layout = self.device.matrix_layout(ty, row, rows.len()).ok_or_else(|| unsupported(view))?;
-        let tensor = self.context.tensor_2d(ty, row, rows.len());
-        let sources = adjacent_rows(view.data, length(view.dims[1]), rows);
+    /// A matrix of some rows of another, to multiply with, in the layout that the other has: products with a row are the same to the
+    /// last bit only within one layout. Where the layout takes multiples of some number of rows, the last is repeated up to there.
+    /// Rows of any type are whole bytes, so they are copied as they are.
+    pub(crate) fn rows_of(&mut self, view: &TensorView<'a>, rows: &[TokenId]) -> Result<Tensor, LoadError> {
+        let (row, ty, layout) = (length(view.dims[0]), type_id(view.ty), self.layout_of(view)?);
+        let count = self.device.fitting_rows(layout, ty, row, rows.len()).ok_or_else(|| unsupported(view))?;
+        let tensor = self.context.tensor_2d(ty, row, count);
+        let row_bytes = view.data.len() / length(view.dims[1]);
+        let mut sources = adjacent_rows(view.data, row_bytes, rows);
+        let last = sources.last().map_or(&[][..], |run| &run[run.len() - row_bytes..]);
+        sources.extend(std::iter::repeat_n(last, count - rows.len()));
         self.copies.push(PlannedCopy { tensor, layout, sources });
         Ok(tensor)
-    }
-
-    /// Some values of a vector.
-    pub(crate) fn rows_of_vector(&mut self, view: &TensorView<'a>, rows: &[TokenId]) -> Tensor {
-        let tensor = self.context.tensor_1d(type_id(view.ty), rows.len());
-        let sources = adjacent_rows(view.data, length(view.dims[0]), rows);
-        self.copies.push(PlannedCopy { tensor, layout: self.device.own_layout(), sources });
-        tensor
     }
 
     /// Matrices of the same input, joined if they are copied anyway and one layout fits all.
@@ -179,10 +176,9 @@ fn unsupported(view: &TensorView<'_>) -> LoadError {
     LoadError::Unsupported { tensor: view.name.to_owned(), ty: view.ty }
 }
 
-/// The bytes of the chosen ones of `count` rows, those of neighbours in one piece.
-fn adjacent_rows<'a>(data: &'a [u8], count: usize, chosen: &[TokenId]) -> Vec<&'a [u8]> {
-    let row_bytes = data.len() / count;
-    let neighbours = chosen.chunk_by(|a, b| a.0 + 1 == b.0);
+/// The bytes of these rows, those of neighbours in one piece.
+fn adjacent_rows<'a>(data: &'a [u8], row_bytes: usize, rows: &[TokenId]) -> Vec<&'a [u8]> {
+    let neighbours = rows.chunk_by(|a, b| a.0 + 1 == b.0);
     neighbours.map(|run| &data[run[0].0 as usize * row_bytes..][..run.len() * row_bytes]).collect()
 }
 
