@@ -1,6 +1,9 @@
 //! Asks a running edge over its HTTP API, line by line as the answer is written.
 
-use std::io::{BufRead as _, BufReader};
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+};
 
 use anyhow::{Context as _, bail};
 use collm_core::{
@@ -8,12 +11,17 @@ use collm_core::{
     sampling::Sampling,
 };
 use serde::{Deserialize, Serialize};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+
+use crate::args::EdgeAccessArgs;
 
 /// An edge, by its address.
 #[derive(Debug, Clone)]
 pub(crate) struct EdgeClient {
     agent: ureq::Agent,
     url: String,
+    /// The value of the header that carries the edge's key.
+    authorization: Option<String>,
 }
 
 /// What to ask: the request's JSON.
@@ -162,9 +170,24 @@ struct ErrorContent {
 }
 
 impl EdgeClient {
+    /// An edge that asks for no key and does not encrypt.
     pub(crate) fn new(url: &str) -> Self {
-        let config = ureq::Agent::config_builder().http_status_as_error(false);
-        Self { agent: config.build().into(), url: url.trim_end_matches('/').to_owned() }
+        Self::with(url, TlsConfig::default(), None)
+    }
+
+    /// An edge that is approached as arguments say.
+    pub(crate) fn connecting(url: &str, access: &EdgeAccessArgs) -> anyhow::Result<Self> {
+        let tls = match &access.edge_ca {
+            Some(file) => TlsConfig::builder().root_certs(authorities(file)?).build(),
+            None => TlsConfig::default(),
+        };
+        Ok(Self::with(url, tls, access.key()?))
+    }
+
+    fn with(url: &str, tls: TlsConfig, key: Option<String>) -> Self {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).tls_config(tls);
+        let authorization = key.map(|key| format!("Bearer {key}"));
+        Self { agent: config.build().into(), url: url.trim_end_matches('/').to_owned(), authorization }
     }
 
     /// The report of a whole answer, as the edge wrote it; `show` sees it grow.
@@ -174,9 +197,11 @@ impl EdgeClient {
         show: &mut dyn FnMut(Shown<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<serde_json::Value> {
         let url = format!("{}/v1/generate", self.url);
-        let mut response = self
-            .agent
-            .post(&url)
+        let mut request = self.agent.post(&url);
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization);
+        }
+        let mut response = request
             .send_json(question)
             .with_context(|| format!("cannot ask the edge at {}; is `collm edge` running there?", self.url))?;
         if !response.status().is_success() {
@@ -201,6 +226,18 @@ impl EdgeClient {
         }
         bail!("the edge ended in the middle of an answer")
     }
+}
+
+fn authorities(file: &Path) -> anyhow::Result<RootCerts> {
+    let pem = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    anyhow::ensure!(!certificates.is_empty(), "{} holds no certificate; give a PEM file", file.display());
+    Ok(RootCerts::new_with_certs(&certificates))
 }
 
 fn refusal(response: &mut ureq::http::Response<ureq::Body>, url: &str) -> String {

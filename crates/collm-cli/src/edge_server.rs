@@ -8,12 +8,12 @@ use collm_core::{
     limits::Limits,
     policy::{Mode, Threshold},
 };
-use collm_http::{Api, Defaults, ModelCard};
-use collm_node::{CloudEndpoint, EdgeNode, EdgeOptions};
+use collm_http::{Api, Defaults, ModelCard, Origin};
+use collm_node::{CloudEndpoint, EdgeNode, EdgeOptions, access::Access};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 
-use crate::{args::AccessArgs, models, nodes::EdgeSetup, text_model::GgufTextModel, ui::progress::ProgressMode};
+use crate::{args::ServerAccess, models, nodes::EdgeSetup, text_model::GgufTextModel, ui::progress::ProgressMode};
 
 /// Tokens of an answer whose requester does not say.
 const TOKENS_MAX_DEFAULT: u32 = 256;
@@ -22,16 +22,23 @@ const TOKENS_MAX_DEFAULT: u32 = 256;
 pub(crate) struct EdgeServer {
     listener: TcpListener,
     api: Api,
-    allow_remote: bool,
+    access: Access,
 }
 
 /// Where to listen, and where to ask.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct EdgePlaces {
     pub(crate) listen: String,
-    pub(crate) allow_remote: bool,
-    pub(crate) access: AccessArgs,
-    pub(crate) cloud: Option<String>,
+    pub(crate) access: ServerAccess,
+    pub(crate) origins: Vec<Origin>,
+    pub(crate) cloud: Option<CloudEndpoint>,
+}
+
+impl EdgePlaces {
+    /// For this process alone.
+    pub(crate) fn private(cloud: Option<CloudEndpoint>) -> Self {
+        Self { listen: "127.0.0.1:0".to_owned(), access: ServerAccess::default(), origins: Vec::new(), cloud }
+    }
 }
 
 impl EdgeServer {
@@ -44,17 +51,16 @@ impl EdgeServer {
         let model = GgufTextModel::load(&setup.engine.file)?;
         let card = ModelCard { name: models::public_name(&setup.engine.file), context: setup.config.context };
         let defaults = defaults(setup.config.second, places.cloud.is_some());
-        let cloud = places.cloud.map(CloudEndpoint::new);
-        let options = EdgeOptions { config: setup.config, cloud, limits: Limits::DEFAULT };
+        let options = EdgeOptions { config: setup.config, cloud: places.cloud, limits: Limits::DEFAULT };
         let metrics = PrometheusBuilder::new().install_recorder().context("cannot start counting")?;
         collm_node::metrics::describe();
         let edge = EdgeNode::start(options, move || setup.engine.load()).await?;
         step.done("took");
         let api = Api::new(edge, Arc::new(model), card, defaults)
             .with_keys(places.access.keys)
-            .with_origins(places.access.origins)
+            .with_origins(places.origins)
             .with_metrics(move || metrics.render());
-        Ok(Self { listener, api, allow_remote: places.allow_remote })
+        Ok(Self { listener, api, access: places.access.access })
     }
 
     pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
@@ -64,7 +70,7 @@ impl EdgeServer {
     /// Serves until `shutdown` resolves and the answers under way have ended.
     pub(crate) async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let router = collm_http::router(self.api);
-        Ok(collm_http::serve(self.listener, router, self.allow_remote, shutdown).await?)
+        Ok(collm_http::serve(self.listener, router, self.access, shutdown).await?)
     }
 }
 

@@ -187,6 +187,8 @@ pub enum RefusalCode {
     Internal,
     /// The session was opened by another connection. Do not retry on this one.
     Superseded,
+    /// The edge has no key, or none that this cloud knows. Do not retry.
+    Key,
 }
 
 impl RefusalCode {

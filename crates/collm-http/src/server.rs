@@ -1,15 +1,20 @@
 //! Listening, and the endpoints for those who watch over the process.
 
-use std::{future::Future, io, net::SocketAddr};
+use std::{future::Future, io, net::SocketAddr, pin::Pin};
 
 use axum::{
     Router,
     extract::State,
     http::{StatusCode, header::CONTENT_TYPE},
     response::IntoResponse,
-    serve::ListenerExt,
+    serve::{Listener, ListenerExt as _},
 };
-use tokio::net::TcpListener;
+use collm_node::{
+    access::{Access, Exposed},
+    connections::{TlsStream, encrypted},
+};
+use futures::{Stream, StreamExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, info};
 
 use crate::Api;
@@ -19,31 +24,31 @@ use crate::Api;
 #[non_exhaustive]
 pub enum ServeError {
     /// Reachable by others without saying so.
-    #[error(
-        "{0} can be reached by other machines, and what is said here is not encrypted; listen on 127.0.0.1, or allow \
-         remote clients explicitly if the network is trusted"
-    )]
-    Remote(SocketAddr),
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
     /// The listener is of no use.
     #[error("cannot serve: {0}")]
     Listener(#[from] io::Error),
 }
 
-/// Serves until `shutdown` resolves and the answers under way have ended. To bound that wait, drop the future.
+/// Serves until `shutdown` resolves and the answers under way have ended. To bound that wait, drop the future. The keys of
+/// `access` are those that the router was given.
 ///
 /// # Errors
-/// When the listener is not for this machine only although `allow_remote` does not say so, or it fails.
+/// When the listener may not be used with this protection, or it fails.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    allow_remote: bool,
+    access: Access,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let address = listener.local_addr()?;
-    if !address.ip().is_loopback() && !allow_remote {
-        return Err(ServeError::Remote(address));
+    access.check(address)?;
+    info!(%address, encrypted = access.tls.is_some(), "API is ready");
+    if let Some(tls) = &access.tls {
+        let listener = Encrypted(Box::pin(encrypted(listener, tls, b"http/1.1")), address);
+        return Ok(axum::serve(listener, router).with_graceful_shutdown(shutdown).await?);
     }
-    info!(%address, "API is ready");
     let listener = listener.tap_io(|connection| {
         // Tokens are small and each is waited for: none may wait to be joined with the next.
         if let Err(error) = connection.set_nodelay(true) {
@@ -51,6 +56,22 @@ pub async fn serve(
         }
     });
     Ok(axum::serve(listener, router).with_graceful_shutdown(shutdown).await?)
+}
+
+/// Connections as this server wants them, from an address.
+struct Encrypted(Pin<Box<dyn Stream<Item = (TlsStream<TcpStream>, SocketAddr)> + Send>>, SocketAddr);
+
+impl Listener for Encrypted {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        self.0.next().await.expect("connections come in for ever")
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        Ok(self.1)
+    }
 }
 
 /// The process is alive.

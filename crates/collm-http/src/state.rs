@@ -4,9 +4,9 @@ use std::{sync::Arc, time::SystemTime};
 
 use axum::http::HeaderValue;
 use collm_core::policy::{Mode, Threshold};
-use collm_node::EdgeHandle;
+use collm_node::{EdgeHandle, access::Keys};
 
-use crate::{TextModel, keys::Keys};
+use crate::TextModel;
 
 /// A running edge, its model's text, and what requests leave open. Cheap to clone.
 #[derive(Clone)]

@@ -117,5 +117,6 @@ fn refusal_label(code: RefusalCode) -> &'static str {
         RefusalCode::Draining => "refused_draining",
         RefusalCode::Internal => "refused_internal",
         RefusalCode::Superseded => "refused_superseded",
+        RefusalCode::Key => "refused_key",
     }
 }

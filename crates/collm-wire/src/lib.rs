@@ -11,7 +11,7 @@ mod refusal;
 pub use error::WireError;
 pub use parse::{SessionParser, parse_open};
 use prost::Message;
-pub use refusal::status;
+pub use refusal::{refusal, status};
 
 /// Messages, client and server as generated from `proto/collm/v1/collm.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

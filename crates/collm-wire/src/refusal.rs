@@ -16,8 +16,16 @@ pub fn status(refusal: &Refusal) -> Status {
         RefusalCode::Draining => Code::Unavailable,
         RefusalCode::Internal => Code::Internal,
         RefusalCode::Superseded => Code::Aborted,
+        RefusalCode::Key => Code::Unauthenticated,
     };
     Status::new(code, &refusal.message)
+}
+
+/// The refusal that a status alone stands for. Keys are checked before any frame is read, by the cloud or by a gateway before
+/// it, so nobody writes a frame then.
+pub fn refusal(status: &Status) -> Option<Refusal> {
+    let about_keys = matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied);
+    about_keys.then(|| Refusal { code: RefusalCode::Key, message: status.message().to_owned() })
 }
 
 pub(crate) fn emit_code(code: RefusalCode) -> proto::RefusalCode {
@@ -31,6 +39,7 @@ pub(crate) fn emit_code(code: RefusalCode) -> proto::RefusalCode {
         RefusalCode::Draining => proto::RefusalCode::Draining,
         RefusalCode::Internal => proto::RefusalCode::Internal,
         RefusalCode::Superseded => proto::RefusalCode::Superseded,
+        RefusalCode::Key => proto::RefusalCode::Key,
     }
 }
 
@@ -48,6 +57,7 @@ pub(crate) fn parse_code(value: i32) -> RefusalCode {
         proto::RefusalCode::Draining => RefusalCode::Draining,
         proto::RefusalCode::Internal | proto::RefusalCode::Unspecified => RefusalCode::Internal,
         proto::RefusalCode::Superseded => RefusalCode::Superseded,
+        proto::RefusalCode::Key => RefusalCode::Key,
     }
 }
 
@@ -57,9 +67,17 @@ mod tests {
 
     #[test]
     fn codes_of_a_newer_cloud_are_refusals_to_retry() {
-        for value in [0, -1, 10, i32::MAX] {
+        for value in [0, -1, 11, i32::MAX] {
             assert!(parse_code(value).retryable(), "{value}");
         }
+    }
+
+    #[test]
+    fn a_status_about_keys_is_a_refusal_for_good() {
+        let refused = refusal(&Status::unauthenticated("no such key")).expect("about keys");
+        assert_eq!((refused.code, refused.message.as_str()), (RefusalCode::Key, "no such key"));
+        assert!(!refused.code.retryable());
+        assert_eq!(refusal(&Status::unavailable("gone")), None);
     }
 
     #[test]

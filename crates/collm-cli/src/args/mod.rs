@@ -1,5 +1,6 @@
 //! What people type. Only shapes and help texts are here; each command settles its arguments into a decided configuration.
 
+mod access;
 mod bench;
 mod demo;
 mod engine;
@@ -12,13 +13,14 @@ pub(crate) mod values;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::{
+    access::{CloudAccessArgs, EdgeAccessArgs, ServerAccess, ServerAccessArgs},
     bench::{BenchArgs, BenchCommand, BenchEngineArgs, BenchNetworkArgs},
     demo::DemoArgs,
     engine::{EngineArgs, ExactUploadChoice, UploadArgs, UploadEncoding},
     link::LinkArgs,
     model::{ExitsArgs, ExitsChoice, InspectArgs, LsArgs, PullArgs, RmArgs, SplitArgs, SplitShapeArgs},
     run::{RunArgs, WhoArgs},
-    serve::{AccessArgs, CloudArgs, CloudMemoryArgs, DoctorArgs, EdgeArgs},
+    serve::{CloudArgs, CloudMemoryArgs, DoctorArgs, EdgeArgs},
 };
 
 /// One language model, run by an edge and a cloud together.

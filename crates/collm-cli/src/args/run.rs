@@ -8,7 +8,7 @@ use collm_core::{
     sampling::{Sampling, SamplingError},
 };
 
-use super::{EngineArgs, UploadArgs, values};
+use super::{CloudAccessArgs, EdgeAccessArgs, EngineArgs, UploadArgs, values};
 
 #[derive(Debug, Args)]
 #[command(
@@ -97,6 +97,12 @@ pub(crate) struct WhoArgs {
 
     #[command(flatten)]
     pub(crate) upload: UploadArgs,
+
+    #[command(flatten)]
+    pub(crate) cloud_access: CloudAccessArgs,
+
+    #[command(flatten)]
+    pub(crate) edge_access: EdgeAccessArgs,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{ArgGroup, Args, builder::NonEmptyStringValueParser};
+use clap::{ArgGroup, Args};
 use collm_http::Origin;
 
-use super::{EngineArgs, UploadArgs, values};
+use super::{CloudAccessArgs, EngineArgs, ServerAccessArgs, UploadArgs, values};
 
 #[derive(Debug, Args)]
 #[command(
@@ -16,7 +16,7 @@ pair that --upload-at (or the model's preset) makes may upload their states to i
 
 Examples:
   collm cloud --part parts/cloud.gguf
-  collm cloud --part parts/cloud.gguf --listen 0.0.0.0:7070 --allow-remote
+  collm cloud --part parts/cloud.gguf --listen 0.0.0.0:7070 --tls-cert cert.pem --tls-key key.pem --api-key-file keys
   collm cloud --model smollm2-135m --listen 127.0.0.1:7070 --slots 8 --states-memory 1GiB
 
 The first line on stdout is one JSON object with the address; then it is ready. Ctrl-c lets answers under way finish."
@@ -38,9 +38,11 @@ pub(crate) struct CloudArgs {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070")]
     pub(crate) listen: String,
 
-    /// Let other machines connect. There is neither encryption nor a key yet, and text can be guessed from uploaded states
-    #[arg(long)]
-    pub(crate) allow_remote: bool,
+    #[command(flatten)]
+    pub(crate) stopping: StoppingArgs,
+
+    #[command(flatten)]
+    pub(crate) access: ServerAccessArgs,
 
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
@@ -79,6 +81,7 @@ pub(crate) struct CloudMemoryArgs {
     after_help = "\
 Examples:
   collm edge --part parts/edge.gguf --cloud http://127.0.0.1:7070 --listen 127.0.0.1:8080
+  collm edge --part parts/edge.gguf --cloud https://cloud.example:7070 --cloud-key-file key
   collm edge --part parts/edge.gguf                    standalone: no cloud
   collm edge --model smollm2-135m                      the whole model, here
 
@@ -101,12 +104,18 @@ pub(crate) struct EdgeArgs {
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     pub(crate) listen: String,
 
-    /// Let other machines ask. There is no encryption yet
-    #[arg(long)]
-    pub(crate) allow_remote: bool,
+    #[command(flatten)]
+    pub(crate) stopping: StoppingArgs,
 
     #[command(flatten)]
-    pub(crate) access: AccessArgs,
+    pub(crate) access: ServerAccessArgs,
+
+    /// Let web pages of this origin (scheme, host and port) ask; may be given several times
+    #[arg(long = "allow-origin", value_name = "ORIGIN", help_heading = "Access")]
+    pub(crate) origins: Vec<Origin>,
+
+    #[command(flatten)]
+    pub(crate) cloud_access: CloudAccessArgs,
 
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
@@ -123,31 +132,12 @@ pub(crate) struct EdgeArgs {
     pub(crate) deadline: Duration,
 }
 
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Access")]
-pub(crate) struct AccessArgs {
-    /// Answer only those who send this key as `Authorization: Bearer KEY`; several are separated by commas. Other people on
-    /// this machine can read arguments, but not the environment
-    #[arg(
-        long = "api-key",
-        value_name = "KEY",
-        env = "COLLM_API_KEY",
-        hide_env_values = true,
-        value_delimiter = ',',
-        value_parser = NonEmptyStringValueParser::new()
-    )]
-    pub(crate) keys: Vec<String>,
-
-    /// Let web pages of this origin (scheme, host and port) ask; may be given several times
-    #[arg(long = "allow-origin", value_name = "ORIGIN")]
-    pub(crate) origins: Vec<Origin>,
-}
-
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   collm doctor
-  collm doctor --part parts/edge.gguf --cloud http://127.0.0.1:7070")]
+  collm doctor --part parts/edge.gguf --cloud http://127.0.0.1:7070
+  collm doctor --part parts/edge.gguf --cloud https://cloud.example:7070 --cloud-key-file key")]
 pub(crate) struct DoctorArgs {
     /// Part to look at
     #[arg(long, value_name = "FILE")]
@@ -156,4 +146,15 @@ pub(crate) struct DoctorArgs {
     /// Cloud to reach
     #[arg(long, value_name = "URL")]
     pub(crate) cloud: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) cloud_access: CloudAccessArgs,
+}
+
+/// How a server ends.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct StoppingArgs {
+    /// How long answers under way may take to end after ctrl-c or SIGTERM; new ones are refused meanwhile
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = values::duration)]
+    pub(crate) drain: Duration,
 }

@@ -1,7 +1,7 @@
 //! `collm cloud`: serves a cloud part, or a whole model, to edges.
 
 use anyhow::Context as _;
-use collm_node::{CloudNode, CloudOptions};
+use collm_node::{CloudNode, CloudOptions, access::Access};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -16,8 +16,10 @@ use crate::{
 };
 
 pub(super) fn run(args: &CloudArgs, progress: ProgressMode) -> anyhow::Result<()> {
+    // What is wrong with files of keys is said before minutes are spent on weights.
+    let access = args.access.settle()?.access;
     let setup = settle(args, progress)?;
-    runtime()?.block_on(serve(args, setup, progress))
+    runtime()?.block_on(serve(args, access, setup, progress))
 }
 
 fn settle(args: &CloudArgs, progress: ProgressMode) -> anyhow::Result<CloudSetup> {
@@ -41,12 +43,12 @@ fn settle(args: &CloudArgs, progress: ProgressMode) -> anyhow::Result<CloudSetup
     }
 }
 
-async fn serve(args: &CloudArgs, setup: CloudSetup, progress: ProgressMode) -> anyhow::Result<()> {
+async fn serve(args: &CloudArgs, access: Access, setup: CloudSetup, progress: ProgressMode) -> anyhow::Result<()> {
     let listener = TcpListener::bind(&args.listen)
         .await
         .with_context(|| format!("cannot listen on {}; choose another --listen", args.listen))?;
     let listening = listener.local_addr()?;
-    let options = CloudOptions { allow_remote: args.allow_remote, ..CloudOptions::new(setup.config) };
+    let options = CloudOptions { access, drain_deadline: args.stopping.drain, ..CloudOptions::new(setup.config) };
     let source = setup.engine;
     let step = progress.step(format!("loading {}", source.file.path().display()));
     // The address is told once the engine is there, so that whoever waits for it can ask at once.

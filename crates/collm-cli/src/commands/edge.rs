@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::{sync::oneshot, time::sleep};
+use tracing::{info, warn};
+
 use crate::{
     args::EdgeArgs,
     commands::{interrupted, runtime},
@@ -13,14 +16,13 @@ use crate::{
     ui::progress::ProgressMode,
 };
 
-/// How long answers under way may take to end after ctrl-c.
-const DRAIN: Duration = Duration::from_secs(10);
-
 pub(super) fn run(args: EdgeArgs, progress: ProgressMode) -> anyhow::Result<()> {
+    // What is wrong with files of keys is said before minutes are spent on weights.
+    let access = args.access.settle()?;
+    let cloud = args.cloud.as_deref().map(|url| args.cloud_access.endpoint(url)).transpose()?;
     let setup = settle(&args, progress)?;
-    let places =
-        EdgePlaces { listen: args.listen, allow_remote: args.allow_remote, access: args.access, cloud: args.cloud };
-    runtime()?.block_on(serve(setup, places, progress))
+    let places = EdgePlaces { listen: args.listen, access, origins: args.origins, cloud };
+    runtime()?.block_on(serve(setup, places, args.stopping.drain, progress))
 }
 
 fn settle(args: &EdgeArgs, progress: ProgressMode) -> anyhow::Result<EdgeSetup> {
@@ -35,10 +37,10 @@ fn settle(args: &EdgeArgs, progress: ProgressMode) -> anyhow::Result<EdgeSetup> 
     if args.cloud.is_some() { setup.settle_upload(&args.upload, progress) } else { Ok(setup) }
 }
 
-async fn serve(setup: EdgeSetup, places: EdgePlaces, progress: ProgressMode) -> anyhow::Result<()> {
+async fn serve(setup: EdgeSetup, places: EdgePlaces, drain: Duration, progress: ProgressMode) -> anyhow::Result<()> {
     let server = EdgeServer::start(setup, places, progress).await?;
     Ready { listening: server.address()? }.announce()?;
-    let (told, stopping) = tokio::sync::oneshot::channel();
+    let (told, stopping) = oneshot::channel();
     let shutdown = async {
         interrupted().await;
         // Nobody listens any more if serving has failed meanwhile.
@@ -46,13 +48,15 @@ async fn serve(setup: EdgeSetup, places: EdgePlaces, progress: ProgressMode) -> 
     };
     tokio::select! {
         served = server.serve(shutdown) => served,
-        () = drained(stopping) => Ok(()),
+        () = overdue(stopping, drain) => Ok(()),
     }
 }
 
 /// Resolves when the answers under way have had their time.
-async fn drained(stopping: tokio::sync::oneshot::Receiver<()>) {
+async fn overdue(stopping: oneshot::Receiver<()>, drain: Duration) {
     // An error means that the shutdown is not awaited any more.
     let _ = stopping.await;
-    tokio::time::sleep(DRAIN).await;
+    info!("draining: no new answers");
+    sleep(drain).await;
+    warn!("answers under way took longer than {drain:?}; they end here");
 }

@@ -9,7 +9,7 @@ use collm_core::policy::Mode;
 use tokio::runtime::Runtime;
 
 use crate::{
-    args::{AccessArgs, EngineArgs, RunArgs, SplitShapeArgs, WhoArgs},
+    args::{EngineArgs, RunArgs, SplitShapeArgs, WhoArgs},
     client::{EdgeClient, Prompt, Question},
     commands::runtime,
     edge_server::{EdgePlaces, EdgeServer},
@@ -111,7 +111,7 @@ impl Answerer {
         progress: ProgressMode,
     ) -> anyhow::Result<EdgeClient> {
         let (file, cloud) = match self {
-            Self::Running { url, .. } => return Ok(EdgeClient::new(&url)),
+            Self::Running { url, .. } => return EdgeClient::connecting(&url, &who.edge_access),
             Self::Here { file, cloud, .. } => (models::open(&file)?, cloud),
         };
         let settings = EngineSettings::settle(engine, &file)?;
@@ -119,9 +119,8 @@ impl Answerer {
         if cloud.is_some() {
             setup = setup.settle_upload(&who.upload, progress)?;
         }
-        let places =
-            EdgePlaces { listen: "127.0.0.1:0".to_owned(), allow_remote: false, access: AccessArgs::default(), cloud };
-        let server = runtime.block_on(EdgeServer::start(setup, places, progress))?;
+        let cloud = cloud.map(|url| who.cloud_access.endpoint(&url)).transpose()?;
+        let server = runtime.block_on(EdgeServer::start(setup, EdgePlaces::private(cloud), progress))?;
         let url = format!("http://{}", server.address()?);
         runtime.spawn(server.serve(std::future::pending()));
         Ok(EdgeClient::new(&url))

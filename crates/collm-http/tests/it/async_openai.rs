@@ -15,6 +15,7 @@ use async_openai::{
     },
 };
 use collm_http::{Api, router, serve};
+use collm_node::access::Access;
 use futures::StreamExt;
 use tokio::net::TcpListener;
 
@@ -27,7 +28,7 @@ async fn client() -> Client<OpenAIConfig> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let base = format!("http://{}/v1", listener.local_addr().expect("bound"));
     let api = Api::new(edge().await, Arc::new(Letters::new()), card(), defaults()).with_keys([KEY.to_owned()]);
-    tokio::spawn(serve(listener, router(api), false, std::future::pending()));
+    tokio::spawn(serve(listener, router(api), Access::default(), std::future::pending()));
     Client::with_config(OpenAIConfig::new().with_api_base(base).with_api_key(KEY))
 }
 

@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderValue, Request, StatusCode},
 };
 use collm_http::{Api, ServeError, router, serve};
+use collm_node::access::Access;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -41,7 +42,7 @@ async fn it_serves_until_told_to_stop() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(serve(listener, api().await, false, async { drop(stopped.await) }));
+    let serving = tokio::spawn(serve(listener, api().await, Access::default(), async { drop(stopped.await) }));
     let mut client = TcpStream::connect(address).await.expect("it listens");
     client.write_all(b"GET /health HTTP/1.1\r\nhost: collm\r\nconnection: close\r\n\r\n").await.expect("it reads");
     let mut reply = String::new();
@@ -54,8 +55,8 @@ async fn it_serves_until_told_to_stop() {
 #[tokio::test]
 async fn it_is_not_exposed_by_accident() {
     let listener = TcpListener::bind("0.0.0.0:0").await.expect("a free port");
-    let served = serve(listener, api().await, false, std::future::pending()).await;
-    assert!(matches!(served, Err(ServeError::Remote(_))));
+    let served = serve(listener, api().await, Access::default(), std::future::pending()).await;
+    assert!(matches!(served, Err(ServeError::Exposed(_))));
 }
 
 fn ask(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<Body> {

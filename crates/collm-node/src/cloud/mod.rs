@@ -1,14 +1,14 @@
 //! The cloud's driver: a gRPC service, one task that owns the core, one thread with the engine.
 
 mod driver;
-mod incoming;
 mod service;
 
-use std::{error::Error, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{error::Error, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use collm_core::{cloud::CloudConfig, limits::Limits};
 use collm_engine::Engine;
 use collm_wire::proto::cloud_server::CloudServer;
+use futures::{Stream, StreamExt as _};
 use tokio::{net::TcpListener, sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -16,10 +16,13 @@ use tracing::{info, warn};
 
 use self::{
     driver::{ARRIVALS_MAX, Driver},
-    incoming::connections,
     service::Sessions,
 };
-use crate::engine_thread::EngineStartError;
+use crate::{
+    access::{Access, Exposed},
+    connections::{encrypted, plain},
+    engine_thread::EngineStartError,
+};
 
 /// Everything a cloud node is told at start.
 #[derive(Debug, Clone)]
@@ -34,9 +37,8 @@ pub struct CloudOptions {
     pub keepalive: Duration,
     /// How long answers under way may take to end once the cloud is told to stop.
     pub drain_deadline: Duration,
-    /// Whether machines other than this one may connect. There is neither encryption nor a key yet, and whoever reads
-    /// uploaded states can guess the text: only on a trusted network.
-    pub allow_remote: bool,
+    /// Who may connect. Whoever reads uploaded states can guess the text.
+    pub access: Access,
 }
 
 impl CloudOptions {
@@ -48,7 +50,7 @@ impl CloudOptions {
             peers_max: 1024,
             keepalive: Duration::from_secs(10),
             drain_deadline: Duration::from_secs(10),
-            allow_remote: false,
+            access: Access::default(),
         }
     }
 }
@@ -65,13 +67,10 @@ pub enum CloudServeError {
     EngineEnded,
     /// The listener has no address.
     #[error("cannot tell the address listened on: {0}")]
-    Address(#[from] std::io::Error),
+    Address(#[from] io::Error),
     /// Reachable by others without saying so.
-    #[error(
-        "{0} can be reached by other machines, and this cloud has neither encryption nor keys; listen on 127.0.0.1, or \
-         allow remote edges explicitly if the network is trusted"
-    )]
-    Remote(SocketAddr),
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
     /// The transport failed.
     #[error("cannot serve: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -99,14 +98,12 @@ impl CloudNode {
         R: Into<Box<dyn Error + Send + Sync>>,
     {
         let address = listener.local_addr()?;
-        if !address.ip().is_loopback() && !options.allow_remote {
-            return Err(CloudServeError::Remote(address));
-        }
+        options.access.check(address)?;
         let (report, arrivals) = mpsc::channel(ARRIVALS_MAX);
         let driver = Driver::start(options.config.clone(), report.clone(), make_engine).await?;
         info!(%address, "cloud is ready");
         let drain = CancellationToken::new();
-        let sessions = Sessions::new(report, options.limits, options.peers_max);
+        let sessions = Sessions::new(report, options.access.keys.clone(), options.limits, options.peers_max);
         let closed = CancellationToken::new();
         let serving = async {
             tokio::select! {
@@ -132,14 +129,22 @@ async fn accept(
     // Beyond `peers_max` streams are turned away with a status; beyond this they would wait without one.
     let streams_max = u32::try_from(options.peers_max).unwrap_or(u32::MAX).saturating_mul(2);
     let service = CloudServer::from_arc(Arc::new(sessions)).max_decoding_message_size(limits.frame_bytes_max);
-    Server::builder()
+    let server = Server::builder()
         .http2_keepalive_interval(Some(options.keepalive))
         .http2_keepalive_timeout(Some(options.keepalive))
         .max_concurrent_streams(streams_max)
-        .add_service(service)
-        .serve_with_incoming_shutdown(connections(listener), drain.cancelled_owned())
-        .await?;
+        .add_service(service);
+    let drained = drain.cancelled_owned();
+    match &options.access.tls {
+        None => server.serve_with_incoming_shutdown(accepted(plain(listener)), drained).await?,
+        Some(tls) => server.serve_with_incoming_shutdown(accepted(encrypted(listener, tls, b"h2")), drained).await?,
+    }
     Ok(())
+}
+
+/// As the server wants connections, which never fail to come in.
+fn accepted<C>(connections: impl Stream<Item = (C, SocketAddr)>) -> impl Stream<Item = io::Result<C>> {
+    connections.map(|(connection, _)| Ok(connection))
 }
 
 /// Begins the drain at `shutdown`, and resolves when it has taken too long.

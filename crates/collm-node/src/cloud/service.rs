@@ -14,7 +14,7 @@ use collm_core::{
     limits::Limits,
 };
 use collm_wire::{
-    SessionParser, parse_open,
+    AUTHORIZATION_METADATA, SessionParser, parse_open,
     proto::{CloudFrame, EdgeFrame, cloud_server::Cloud},
 };
 use tokio::{
@@ -23,10 +23,11 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap};
 use tracing::{Instrument, Span, debug, field, info_span};
 
 use super::driver::{Arrival, Peer};
+use crate::access::{Keys, bearer};
 
 /// How long a stream may be open without saying what for.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
@@ -38,14 +39,29 @@ const OUTGOING_FRAMES_MAX: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Sessions {
     driver: mpsc::Sender<Arrival>,
+    keys: Keys,
     limits: Limits,
     room: Arc<Semaphore>,
     next_peer: AtomicU64,
 }
 
 impl Sessions {
-    pub(super) fn new(driver: mpsc::Sender<Arrival>, limits: Limits, peers_max: usize) -> Self {
-        Self { driver, limits, room: Arc::new(Semaphore::new(peers_max)), next_peer: AtomicU64::new(0) }
+    pub(super) fn new(driver: mpsc::Sender<Arrival>, keys: Keys, limits: Limits, peers_max: usize) -> Self {
+        Self { driver, keys, limits, room: Arc::new(Semaphore::new(peers_max)), next_peer: AtomicU64::new(0) }
+    }
+
+    fn check_key(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        if self.keys.is_empty() {
+            return Ok(());
+        }
+        let value = metadata.get(AUTHORIZATION_METADATA).and_then(|value| value.to_str().ok());
+        match value.and_then(bearer) {
+            Some(key) if self.keys.admit(key) => Ok(()),
+            Some(_) => {
+                Err(Status::unauthenticated("it does not know this edge's key; give it one of the cloud's keys"))
+            }
+            None => Err(Status::unauthenticated("it asks for a key; give the edge one with --cloud-key-file")),
+        }
     }
 }
 
@@ -54,6 +70,7 @@ impl Cloud for Sessions {
     type SessionStream = ReceiverStream<Result<CloudFrame, Status>>;
 
     async fn session(&self, request: Request<Streaming<EdgeFrame>>) -> Result<Response<Self::SessionStream>, Status> {
+        self.check_key(request.metadata())?;
         let room = Arc::clone(&self.room).try_acquire_owned();
         let room = room.map_err(|_| Status::resource_exhausted("too many streams are open; retry later"))?;
         let id = PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed));

@@ -1,17 +1,16 @@
 //! The way to the cloud: one HTTP/2 connection an edge, opened when it is needed, and one gRPC stream a session on it.
 //!
-//! Frames flow before the cloud has answered anything. Deliberately absent: when to connect or to give up (the core's), and
-//! for now encryption and keys.
+//! Frames flow before the cloud has answered anything. Deliberately absent: when to connect or to give up (the core's).
 
 use std::time::Duration;
 
 use collm_core::{
     edge::StreamId,
-    frame::{Open, ToCloud},
+    frame::{Open, ToCloud, ToEdge},
     limits::Limits,
 };
 use collm_wire::{
-    SESSION_METADATA, SessionParser, frame_bytes,
+    AUTHORIZATION_METADATA, SESSION_METADATA, SessionParser, frame_bytes,
     proto::{CloudFrame, cloud_client::CloudClient},
 };
 use tokio::{
@@ -30,25 +29,55 @@ use super::{
     driver::Arrival,
     outbox::{Outbox, Outgoing, Overflow, outbox},
 };
+use crate::tls;
 
 /// Why an address cannot be the cloud's.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {
     /// Not an address at all.
-    #[error("{url} is not an address of a cloud; write http://host:port")]
+    #[error("{url} is not an address of a cloud; write http://host:port or https://host:port")]
     Url {
         /// What was given.
         url: String,
         /// Why not.
         source: tonic::transport::Error,
     },
-    /// Encryption is asked for.
-    #[error("{url} asks for TLS, which this version does not speak; write http://host:port and use a trusted network")]
+    /// Encryption cannot be set up.
+    #[error("cannot encrypt the way to {url}: {source}")]
     Tls {
         /// What was given.
         url: String,
+        /// Why not.
+        source: tonic::transport::Error,
     },
+    /// Authorities are named, and nothing is to be encrypted.
+    #[error("{url} is not encrypted, so no authority can vouch for it; write https://host:port")]
+    Authorities {
+        /// What was given.
+        url: String,
+    },
+    /// The key cannot travel.
+    #[error("a key has other characters than visible ASCII; make one with: openssl rand -hex 32")]
+    Key,
+}
+
+/// A key as it travels to the cloud. Never shown, `Debug` included.
+#[derive(Debug, Clone)]
+pub struct CloudKey(AsciiMetadataValue);
+
+impl CloudKey {
+    /// The key, without `Bearer`.
+    ///
+    /// # Errors
+    /// When it has characters that metadata cannot carry.
+    pub fn new(key: &str) -> Result<Self, EndpointError> {
+        let visible = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+        let value = visible.then(|| AsciiMetadataValue::try_from(format!("Bearer {key}")).ok()).flatten();
+        let mut value = value.ok_or(EndpointError::Key)?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
 }
 
 /// How long a stream may take to deliver its last frames once it has closed its session.
@@ -58,6 +87,7 @@ const LINGER: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(super) struct CloudChannel {
     client: CloudClient<Channel>,
+    key: Option<CloudKey>,
     limits: Limits,
     upload_bytes_max: usize,
 }
@@ -80,7 +110,7 @@ impl CloudChannel {
     pub(super) fn open(endpoint: &CloudEndpoint, limits: Limits) -> Result<Self, EndpointError> {
         let channel = transport(endpoint)?.connect_lazy();
         let client = CloudClient::new(channel).max_decoding_message_size(limits.frame_bytes_max);
-        Ok(Self { client, limits, upload_bytes_max: endpoint.upload_bytes_max })
+        Ok(Self { client, key: endpoint.key.clone(), limits, upload_bytes_max: endpoint.upload_bytes_max })
     }
 
     /// Begins a stream that `open`, to be sent first, describes. What comes of it arrives in `arrivals`: frames in order, then
@@ -88,8 +118,8 @@ impl CloudChannel {
     pub(super) fn connect(&self, stream: StreamId, open: &Open, arrivals: mpsc::Sender<Arrival>) -> Uplink {
         let (outbox, outgoing) = outbox(self.upload_bytes_max);
         let (farewell, over) = oneshot::channel();
-        let call =
-            Call { client: self.client.clone(), stream, parser: SessionParser::new(open, self.limits), arrivals };
+        let parser = SessionParser::new(open, self.limits);
+        let call = Call { client: self.client.clone(), key: self.key.clone(), stream, parser, arrivals };
         tokio::spawn(call.run(outgoing, over));
         Uplink { outbox, farewell: Some(farewell) }
     }
@@ -115,12 +145,9 @@ impl Uplink {
 }
 
 fn transport(endpoint: &CloudEndpoint) -> Result<Endpoint, EndpointError> {
-    let url = endpoint.url.clone();
-    let transport = Endpoint::from_shared(url.clone()).map_err(|source| EndpointError::Url { url, source })?;
-    if transport.uri().scheme_str() == Some("https") {
-        return Err(EndpointError::Tls { url: endpoint.url.clone() });
-    }
-    Ok(transport
+    let url = || endpoint.url.clone();
+    let transport = Endpoint::from_shared(url()).map_err(|source| EndpointError::Url { url: url(), source })?;
+    Ok(encrypted(transport, endpoint)?
         // Frames are small and each is waited for: none may wait to be joined with the next.
         .tcp_nodelay(true)
         .connect_timeout(endpoint.connect_timeout)
@@ -129,9 +156,22 @@ fn transport(endpoint: &CloudEndpoint) -> Result<Endpoint, EndpointError> {
         .keep_alive_while_idle(true))
 }
 
+fn encrypted(transport: Endpoint, endpoint: &CloudEndpoint) -> Result<Endpoint, EndpointError> {
+    let url = || endpoint.url.clone();
+    if transport.uri().scheme_str() == Some("https") {
+        let tls = tls::client(endpoint.authorities.as_ref());
+        return transport.tls_config(tls).map_err(|source| EndpointError::Tls { url: url(), source });
+    }
+    if endpoint.authorities.is_some() {
+        return Err(EndpointError::Authorities { url: url() });
+    }
+    Ok(transport)
+}
+
 /// The task of one stream.
 struct Call {
     client: CloudClient<Channel>,
+    key: Option<CloudKey>,
     stream: StreamId,
     parser: SessionParser,
     arrivals: mpsc::Sender<Arrival>,
@@ -151,8 +191,17 @@ impl Call {
     async fn talk(&mut self, outgoing: Outgoing) -> String {
         match self.client.session(self.request(outgoing)).await {
             Ok(response) => self.receive(response.into_inner()).await,
-            Err(status) => describe(&status),
+            Err(status) => self.fail(&status).await,
         }
+    }
+
+    /// What a status says: a refusal, for the core to judge, or why the stream ended.
+    async fn fail(&self, status: &Status) -> String {
+        if let Some(refusal) = collm_wire::refusal(status) {
+            let frame = ToEdge::Refused(refusal);
+            self.arrive(Arrival::Frame { stream: self.stream, frame, bytes: 0 }).await;
+        }
+        describe(status)
     }
 
     fn request(&self, outgoing: Outgoing) -> Request<Outgoing> {
@@ -160,6 +209,9 @@ impl Call {
         let session =
             AsciiMetadataValue::try_from(self.stream.session.to_string()).expect("hexadecimal digits are ASCII");
         request.metadata_mut().insert(SESSION_METADATA, session);
+        if let Some(CloudKey(key)) = &self.key {
+            request.metadata_mut().insert(AUTHORIZATION_METADATA, key.clone());
+        }
         request
     }
 
@@ -174,7 +226,7 @@ impl Call {
                     }
                 }
                 Ok(None) => return "the cloud ended the stream".into(),
-                Err(status) => return describe(&status),
+                Err(status) => return self.fail(&status).await,
             }
         }
     }
@@ -192,13 +244,17 @@ async fn patience(over: oneshot::Receiver<Farewell>) {
     }
 }
 
-/// The status for people, with the cause that transports hide in sources.
+/// The status for people, with the cause that transports hide in sources, and what to do where that is known.
 fn describe(status: &Status) -> String {
     let mut text = format!("{:?}: {}", status.code(), status.message());
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {
         text.push_str(": ");
         text.push_str(&error.to_string());
+        if let Some(advice) = tls::advice(error) {
+            text.push_str("; ");
+            text.push_str(advice);
+        }
         source = error.source();
     }
     text
@@ -217,6 +273,14 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         assert!(matches!(transport(&CloudEndpoint::new("http://a b")), Err(EndpointError::Url { .. })));
-        assert!(matches!(transport(&CloudEndpoint::new("https://cloud:1")), Err(EndpointError::Tls { .. })));
+    }
+
+    #[test]
+    fn keys_are_visible_to_the_cloud_alone() {
+        let key = CloudKey::new("s3cret").expect("visible characters");
+        assert!(!format!("{key:?}").contains("s3cret"));
+        for unusable in ["", "two words", "line\n", "schlüssel"] {
+            assert!(matches!(CloudKey::new(unusable), Err(EndpointError::Key)), "{unusable:?}");
+        }
     }
 }

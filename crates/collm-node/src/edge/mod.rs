@@ -5,7 +5,7 @@ mod driver;
 mod handle;
 mod outbox;
 
-use std::{error::Error, ops::AddAssign, time::Duration};
+use std::{error::Error, net::IpAddr, ops::AddAssign, time::Duration};
 
 use collm_core::{
     edge::{EdgeConfig, FinishReason, Loss, Stats, Token},
@@ -13,13 +13,14 @@ use collm_core::{
 };
 use collm_engine::Engine;
 use tokio::sync::mpsc;
+use tonic::transport::Uri;
 
 use self::{connection::CloudChannel, driver::Driver};
 pub use self::{
-    connection::EndpointError,
+    connection::{CloudKey, EndpointError},
     handle::{AnswerStream, EdgeHandle, RequestError},
 };
-use crate::engine_thread::EngineStartError;
+use crate::{engine_thread::EngineStartError, tls::Authorities};
 
 /// Everything an edge node is told at start.
 #[derive(Debug, Clone)]
@@ -35,8 +36,13 @@ pub struct EdgeOptions {
 /// A cloud, and how to treat the way there.
 #[derive(Debug, Clone)]
 pub struct CloudEndpoint {
-    /// `http://host:port`.
+    /// `http://host:port`, or `https://host:port` for encryption.
     pub url: String,
+    /// With `https`: whose signature on the cloud's certificate is believed; `None` for those that the system and browsers
+    /// trust.
+    pub authorities: Option<Authorities>,
+    /// What shows the cloud that this edge may ask.
+    pub key: Option<CloudKey>,
     /// For TCP and HTTP/2 together. The core waits for a handshake on its own terms, see [`EdgeConfig::ask_deadline`].
     pub connect_timeout: Duration,
     /// A connection that is silent for so long is probed, and given up after as long again.
@@ -46,10 +52,24 @@ pub struct CloudEndpoint {
 }
 
 impl CloudEndpoint {
+    /// Whether what is said can only be read by the cloud.
+    pub fn is_encrypted(&self) -> bool {
+        self.url.starts_with("https://")
+    }
+
+    /// Whether nothing leaves this machine on the way there.
+    pub fn is_on_this_machine(&self) -> bool {
+        let host = self.url.parse::<Uri>().ok().and_then(|url| url.host().map(str::to_owned)).unwrap_or_default();
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    }
+
     /// The usual treatment of the cloud at `url`.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            authorities: None,
+            key: None,
             connect_timeout: Duration::from_secs(5),
             keepalive: Duration::from_secs(10),
             upload_bytes_max: 64 << 20,

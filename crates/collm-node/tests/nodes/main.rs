@@ -1,5 +1,6 @@
 //! Edges and clouds with scripted engines, talking over loopback sockets.
 
+mod access;
 mod answers;
 mod faults;
 mod numbers;
