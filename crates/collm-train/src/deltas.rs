@@ -1,7 +1,8 @@
 //! What was learnt, ready to be written into a file of exits.
 
-use crate::parameters::{Parameter, tail_name};
-use crate::tail::{EXIT_MAP, EXIT_MAP_BIAS, EXIT_NORM, GAINS, MATRICES};
+use crate::layer::{GAINS, MATRICES};
+use crate::parameters::{Parameter, find, tail_name};
+use crate::tail::{EXIT_MAP, EXIT_MAP_BIAS, EXIT_NORM};
 
 /// A low-rank delta: row `o` of the merged matrix is `W[o] + sum over r of b[o][r] * a[r]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,11 +50,16 @@ pub struct Deltas {
 
 impl Deltas {
     pub(crate) fn new(parameters: &[Parameter], layers: usize) -> Self {
-        let find = |name: &str| parameters.iter().find(|parameter| parameter.name == name);
-        let values = |name: &str| find(name).map(|parameter| parameter.values.clone());
+        let values = |name: &str| find(parameters, name).map(|parameter| parameter.values.clone());
         let layer = |index: usize| LayerDelta {
-            low_rank: MATRICES.iter().filter_map(|stem| low_rank(find, index, &format!("{stem}.weight"))).collect(),
-            vectors: GAINS.iter().filter_map(|gain| Some(((*gain).to_owned(), values(&tail_name(index, gain))?))).collect(),
+            low_rank: MATRICES
+                .iter()
+                .filter_map(|stem| low_rank(parameters, index, &format!("{stem}.weight")))
+                .collect(),
+            vectors: GAINS
+                .iter()
+                .filter_map(|gain| Some(((*gain).to_owned(), values(&tail_name(index, gain))?)))
+                .collect(),
         };
         Self {
             layers: (0..layers).map(layer).collect(),
@@ -65,8 +71,8 @@ impl Deltas {
     }
 }
 
-fn low_rank<'a>(find: impl Fn(&str) -> Option<&'a Parameter>, index: usize, suffix: &str) -> Option<LowRank> {
-    let part = |part: &str| find(&format!("{}.{part}", tail_name(index, suffix)));
+fn low_rank(parameters: &[Parameter], index: usize, suffix: &str) -> Option<LowRank> {
+    let part = |part: &str| find(parameters, &format!("{}.{part}", tail_name(index, suffix)));
     let (a, b) = part("a").zip(part("b"))?;
     Some(LowRank {
         suffix: suffix.to_owned(),

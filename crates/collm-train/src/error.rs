@@ -52,7 +52,9 @@ pub enum HealError {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PieceError {
     /// States, candidates and weights are not of the same number of positions.
-    #[error("{states} values of states of width {width}, {candidates} candidates by {per_position}, {weights} weights: these are not the same positions")]
+    #[error(
+        "{states} values of states of width {width}, {candidates} candidates by {per_position}, {weights} weights: these are not the same positions"
+    )]
     Lengths {
         /// Values of all states.
         states: usize,

@@ -12,9 +12,9 @@ use crate::deltas::Deltas;
 use crate::error::{CheckpointError, HealError};
 use crate::loss::{Classes, Score, Target};
 use crate::optimizer::{AdamW, length, shorten};
-use crate::parameters::Tape;
 use crate::piece::Piece;
 use crate::tail::{Batch, Merged, Tail};
+use crate::tape::Variables;
 use crate::weights::{self, Converter};
 use crate::workers::Workers;
 
@@ -60,11 +60,7 @@ struct Work {
 impl<'a> Healer<'a> {
     /// Starts a run on a whole model. `converter` reads the model's weights and, where the tail is to be requantised, rounds
     /// them.
-    pub fn new(
-        file: &ModelFile,
-        converter: Converter<'a>,
-        config: HealConfig,
-    ) -> Result<Self, HealError> {
+    pub fn new(file: &ModelFile, converter: Converter<'a>, config: HealConfig) -> Result<Self, HealError> {
         let h = file.hyperparameters();
         check(&config, h.layers, h.vocabulary)?;
         let tail = Tail::load(file, converter, &config)?;
@@ -88,9 +84,9 @@ impl<'a> Healer<'a> {
         if weight <= 0.0 {
             return Err(HealError::Nothing { pieces: pieces.len() });
         }
-        let tape = Tape::new(&self.state.parameters)?;
-        self.merge(&tape)?;
-        let found = self.workers.map(&works, |work| self.learn(work, &tape, 1.0 / weight));
+        let variables = Variables::new(&self.state.parameters)?;
+        self.merge()?;
+        let found = self.workers.map(&works, |work| self.learn(work, &variables, 1.0 / weight));
         let found: Vec<(Score, Vec<Vec<f32>>)> = found.into_iter().collect::<Result<_, _>>()?;
         let score = Score::joined(found.iter().map(|(score, _)| *score));
         let mut gradients = sum(found.into_iter().map(|(_, gradients)| gradients));
@@ -112,10 +108,10 @@ impl<'a> Healer<'a> {
     /// How well the tail does on pieces, for example held-back ones. Nothing is learnt.
     pub fn evaluate(&mut self, pieces: &[Piece]) -> Result<Score, HealError> {
         let works = self.works(pieces)?;
-        let tape = Tape::new(&self.state.parameters)?;
-        self.merge(&tape)?;
+        let variables = Variables::new(&self.state.parameters)?;
+        self.merge()?;
         let scores = self.workers.map(&works, |work| {
-            let states = self.exit_states(&work.batch, &tape)?.flatten_all()?.to_vec1()?;
+            let states = self.exit_states(&work.batch, &variables, false)?.flatten_all()?.to_vec1()?;
             Ok::<_, HealError>(self.classes.judge(&states, &work.targets, None)?.0)
         });
         let scores: Vec<Score> = scores.into_iter().collect::<Result<_, _>>()?;
@@ -128,10 +124,10 @@ impl<'a> Healer<'a> {
         if states.is_empty() || !states.len().is_multiple_of(width) {
             return Err(HealError::Piece(format!("{} values are not states of width {width}", states.len())));
         }
-        let tape = Tape::new(&self.state.parameters)?;
-        self.merge(&tape)?;
+        let variables = Variables::new(&self.state.parameters)?;
+        self.merge()?;
         let batch = Batch::new(std::iter::once(states), width)?;
-        Ok(self.tail.states(&batch, self.merged(), &tape)?.flatten_all()?.to_vec1()?)
+        Ok(self.tail.states(&batch, self.merged(), &variables, false)?.flatten_all()?.to_vec1()?)
     }
 
     /// What was learnt so far.
@@ -190,9 +186,9 @@ impl<'a> Healer<'a> {
         Ok(Work { batch, targets })
     }
 
-    fn merge(&mut self, tape: &Tape) -> Result<(), HealError> {
+    fn merge(&mut self) -> Result<(), HealError> {
         if self.merged.is_none() {
-            self.merged = Some(self.tail.merge(tape, self.converter, &self.workers)?);
+            self.merged = Some(self.tail.merge(&self.state.parameters, self.converter, &self.workers)?);
         }
         Ok(())
     }
@@ -201,20 +197,20 @@ impl<'a> Healer<'a> {
         self.merged.as_ref().expect("merged before anything runs")
     }
 
-    fn exit_states(&self, batch: &Batch, tape: &Tape) -> Result<Tensor, HealError> {
-        let states = self.tail.states(batch, self.merged(), tape)?;
-        Ok(self.tail.exit(states, tape)?)
+    fn exit_states(&self, batch: &Batch, variables: &Variables, learns: bool) -> Result<Tensor, HealError> {
+        let states = self.tail.states(batch, self.merged(), variables, learns)?;
+        Ok(self.tail.exit(&states, variables)?)
     }
 
     /// The score of some pieces and the gradients of all parameters, the loss being scaled by `scale`.
-    fn learn(&self, work: &Work, tape: &Tape, scale: f32) -> Result<(Score, Vec<Vec<f32>>), HealError> {
-        let states = self.exit_states(&work.batch, tape)?;
+    fn learn(&self, work: &Work, variables: &Variables, scale: f32) -> Result<(Score, Vec<Vec<f32>>), HealError> {
+        let states = self.exit_states(&work.batch, variables, true)?;
         let values = states.flatten_all()?.to_vec1()?;
         let (score, gradient) = self.classes.judge(&values, &work.targets, Some(scale))?;
         // The product with a constant has that constant as its gradient, so differentiation starts from the one found here.
         let gradient = Tensor::from_vec(gradient, states.shape(), &Device::Cpu)?;
         let found = (&states * gradient)?.sum_all()?.backward()?;
-        Ok((score, tape.gradients(&self.state.parameters, &found)?))
+        Ok((score, variables.gradients(&self.state.parameters, &found)?))
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Layers were left out of an edge part's tail, so those that stay see states that they were not trained on. Low-rank deltas on
 //! their matrices, their norm gains and the exit's norm are fitted to the whole model's own candidates; the weights
-//! themselves, and the LM head, stay as they are. candle differentiates; every heavy operation is an `ops` of our own whose
-//! backward pass is nothing but plain matrix products, and every thread runs pieces of its own, since two products side by
-//! side are far faster than one product on two threads.
+//! themselves, and the LM head, stay as they are. candle differentiates; a whole layer is one operation on its tape (`layer`, made
+//! of `ops`), whose backward pass is nothing but plain matrix products. Every thread runs pieces of its own, since two
+//! products side by side are far faster than one product on two threads.
 //!
 //! Top-down: [`Healer`] (`healer`) takes [`Piece`]s and makes [`Deltas`]; `tail` is the network, `loss` the objective,
 //! `parameters` and `optimizer` what learns, `checkpoint` how a run survives. Deliberately absent: engines (states and
@@ -17,12 +17,14 @@ mod dense;
 mod error;
 mod healer;
 mod lanes;
+mod layer;
 mod loss;
 mod ops;
 mod optimizer;
 mod parameters;
 mod piece;
 mod tail;
+mod tape;
 mod weights;
 mod workers;
 

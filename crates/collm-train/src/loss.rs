@@ -6,9 +6,9 @@
 //! the Kullback-Leibler divergence from that to the student. Logits never leave the cache: a few rows at a time are
 //! computed, judged and turned into the gradient of their states.
 
-use candle_core::{CpuStorage, Result};
+use candle_core::Result;
 
-use crate::dense::{View, product};
+use crate::dense::{Matrix, product};
 use crate::lanes::{self, exponentials};
 use crate::piece::Piece;
 
@@ -59,12 +59,10 @@ pub(crate) struct Target {
 pub(crate) struct Classes {
     /// Class of every token, [`NO_CLASS`] if it has none.
     of_token: Vec<u32>,
-    count: usize,
-    width: usize,
     /// `[classes, width]`.
-    rows: CpuStorage,
+    rows: Matrix,
     /// `[width, classes]`: products with few rows of states are twice as fast with it.
-    columns: CpuStorage,
+    columns: Matrix,
 }
 
 const NO_CLASS: u32 = u32::MAX;
@@ -83,8 +81,8 @@ impl Classes {
         };
         let count = rows.len() / width;
         let columns = (0..width).flat_map(|column| (0..count).map(move |row| row * width + column));
-        let columns = CpuStorage::F32(columns.map(|index| rows[index]).collect());
-        Self { of_token, count, width, rows: CpuStorage::F32(rows), columns }
+        let columns = Matrix::new(columns.map(|index| rows[index]).collect(), count);
+        Self { of_token, rows: Matrix::new(rows, width), columns }
     }
 
     pub(crate) fn vocabulary(&self) -> usize {
@@ -117,22 +115,19 @@ impl Classes {
     /// Judges `states` (as the LM head takes them, `width` values a row) at the rows of the targets. Where `scale` is given,
     /// the loss times its weights times `scale` is differentiated, and the second result is its gradient, of the shape of the states.
     pub(crate) fn judge(&self, states: &[f32], targets: &[Target], scale: Option<f32>) -> Result<(Score, Vec<f32>)> {
+        let width = self.rows.columns();
         let mut gradient = vec![0.0; if scale.is_some() { states.len() } else { 0 }];
         let mut scores = Vec::with_capacity(targets.len());
         for targets in targets.chunks(ROWS) {
-            let chosen = targets.iter().flat_map(|target| &states[target.row * self.width..][..self.width]);
-            let chosen = CpuStorage::F32(chosen.copied().collect());
-            let heads = View::new(&self.columns, self.width, self.count);
-            let mut logits = product(View::new(&chosen, targets.len(), self.width), heads)?;
-            for (target, row) in targets.iter().zip(logits.chunks_exact_mut(self.count)) {
-                scores.push(target.judge(row, scale));
-            }
+            let chosen = targets.iter().flat_map(|target| &states[target.row * width..][..width]);
+            let chosen = Matrix::new(chosen.copied().collect(), width);
+            let mut logits = product(chosen.view(), self.columns.view())?;
+            let rows = logits.values_mut().chunks_exact_mut(self.rows.rows());
+            scores.extend(targets.iter().zip(rows).map(|(target, row)| target.judge(row, scale)));
             if scale.is_some() {
-                let logits = CpuStorage::F32(logits);
-                let heads = View::new(&self.rows, self.count, self.width);
-                let found = product(View::new(&logits, targets.len(), self.count), heads)?;
-                for (target, row) in targets.iter().zip(found.chunks_exact(self.width)) {
-                    gradient[target.row * self.width..][..self.width].copy_from_slice(row);
+                let found = product(logits.view(), self.rows.view())?;
+                for (target, row) in targets.iter().zip(found.values().chunks_exact(width)) {
+                    gradient[target.row * width..][..width].copy_from_slice(row);
                 }
             }
         }

@@ -87,10 +87,11 @@ mod tests {
 
     #[test]
     fn steps_find_the_bottom_of_a_bowl() {
-        let mut parameters = vec![Parameter::vector("x".into(), vec![4.0, -3.0])];
+        let mut parameters = vec![Parameter::vector("x".into(), None, vec![4.0, -3.0])];
         let mut optimizer = AdamW::new(&parameters);
         for _ in 0..500 {
-            let gradients: Vec<_> = parameters.iter().map(|p| p.values.iter().map(|value| value - 1.0).collect()).collect();
+            let gradients: Vec<_> =
+                parameters.iter().map(|p| p.values.iter().map(|value| value - 1.0).collect()).collect();
             optimizer.step(&mut parameters, &gradients, 0.05, 0.0);
         }
         assert!(parameters[0].values.iter().all(|value| (value - 1.0).abs() < 0.05), "{parameters:?}");

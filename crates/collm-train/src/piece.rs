@@ -25,12 +25,7 @@ pub struct Piece {
 impl Piece {
     /// `states` are the hidden states that enter the tail, `width` values a position; `weights` say how much each position
     /// matters (0 not at all).
-    pub fn new(
-        width: usize,
-        states: Vec<f32>,
-        candidates: Candidates,
-        weights: Vec<f32>,
-    ) -> Result<Self, PieceError> {
+    pub fn new(width: usize, states: Vec<f32>, candidates: Candidates, weights: Vec<f32>) -> Result<Self, PieceError> {
         let positions = weights.len();
         let expected = [positions * width, positions * candidates.per_position, positions * candidates.per_position];
         let found = [states.len(), candidates.ids.len(), candidates.log_probabilities.len()];
@@ -98,7 +93,8 @@ mod tests {
     use super::*;
 
     fn piece(states: usize, candidates: usize, weights: Vec<f32>) -> Result<Piece, PieceError> {
-        let candidates = Candidates { per_position: 2, ids: vec![1; candidates], log_probabilities: vec![-1.0; candidates] };
+        let candidates =
+            Candidates { per_position: 2, ids: vec![1; candidates], log_probabilities: vec![-1.0; candidates] };
         Piece::new(3, vec![0.5; states], candidates, weights)
     }
 

@@ -1,8 +1,6 @@
 //! The gated activation of the feed-forward network.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
-
-use super::{Held, floats, gradient};
+use crate::dense::Matrix;
 use crate::lanes::exp;
 
 /// What is done to the gate. Both are `x * sigmoid(inner(x))`.
@@ -58,43 +56,26 @@ fn backward(
     }
 }
 
-impl CustomOp2 for Gate {
-    fn name(&self) -> &'static str {
-        "gate"
-    }
-
-    fn cpu_fwd(
-        &self,
-        gate: &CpuStorage,
-        layout: &Layout,
-        up: &CpuStorage,
-        up_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (mut values, up) = (floats(gate, layout)?.to_vec(), floats(up, up_layout)?);
+impl Gate {
+    pub(crate) fn forward(self, gate: &Matrix, up: &Matrix) -> Matrix {
+        let mut result = gate.clone();
         match self.0 {
-            Activation::Silu => forward(&mut values, up, |x| x),
-            Activation::Gelu => forward(&mut values, up, gelu_inner),
+            Activation::Silu => forward(result.values_mut(), up.values(), |x| x),
+            Activation::Gelu => forward(result.values_mut(), up.values(), gelu_inner),
         }
-        Ok((CpuStorage::F32(values), layout.shape().clone()))
+        result
     }
 
-    fn bwd(
-        &self,
-        gate: &Tensor,
-        up: &Tensor,
-        _result: &Tensor,
-        given: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (held_gate, held_up, held_given) = (Held::new(gate), Held::new(up), Held::new(given));
-        let given = held_given.floats()?;
-        let (mut to_gate, mut to_up) = (given.to_vec(), given.to_vec());
-        let inputs = [held_gate.floats()?, held_up.floats()?];
-        let outputs = [to_gate.as_mut_slice(), to_up.as_mut_slice()];
+    /// The gradients of the gate and of what it scales.
+    pub(crate) fn backward(self, gate: &Matrix, up: &Matrix, given: Matrix) -> [Matrix; 2] {
+        let (mut to_gate, mut to_up) = (given.clone(), given);
+        let inputs = [gate.values(), up.values()];
+        let outputs = [to_gate.values_mut(), to_up.values_mut()];
         match self.0 {
             Activation::Silu => backward(inputs, outputs, |x| x, |_| 1.0),
             Activation::Gelu => backward(inputs, outputs, gelu_inner, gelu_inner_slope),
         }
-        Ok((gradient(to_gate, gate)?, gradient(to_up, up)?))
+        [to_gate, to_up]
     }
 }
 
@@ -106,21 +87,22 @@ mod tests {
     #[test]
     fn gradients_are_slopes() {
         for activation in [Activation::Silu, Activation::Gelu] {
-            check_gradients(&[random(1, 3, 20), random(2, 3, 20)], |inputs| {
-                inputs[0].apply_op2(&inputs[1], Gate(activation))
-            });
+            check_gradients(
+                &[random(1, 3, 20), random(2, 3, 20)],
+                |inputs| Gate(activation).forward(&inputs[0], &inputs[1]),
+                |inputs, given| {
+                    Gate(activation).backward(&inputs[0], &inputs[1], given.clone()).map(Matrix::into_values).into()
+                },
+            );
         }
     }
 
     #[test]
     fn activations_are_those_of_their_names() {
-        let values = |activation| {
-            let input = random(1, 1, 30);
-            let ones = input.ones_like().unwrap();
-            let found = input.apply_op2(&ones, Gate(activation)).unwrap();
-            let expected = if activation == Activation::Silu { input.silu() } else { input.gelu() };
-            (found - expected.unwrap()).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap()
-        };
-        assert!(values(Activation::Silu) < 1e-6 && values(Activation::Gelu) < 1e-6);
+        let gates = Matrix::new(vec![-3.0, -0.5, 0.0, 1.0, 2.5], 5);
+        let values = |activation| Gate(activation).forward(&gates, &Matrix::new(vec![1.0; 5], 5)).into_values();
+        let close = |found: Vec<f32>, expected: [f32; 5]| found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(close(values(Activation::Silu), [-0.142_277_6, -0.188_770_3, 0.0, 0.731_058_6, 2.310_355]));
+        assert!(close(values(Activation::Gelu), [-0.003_637_4, -0.154_286, 0.0, 0.841_192, 2.484_915_7]));
     }
 }

@@ -52,9 +52,8 @@ impl Rotation {
 
     fn turn_head(&self, head: &mut [f32], turns: &[[f32; 2]], way: Way) {
         let sign = if way == Way::There { 1.0 } else { -1.0 };
-        let rotated = |a: f32, b: f32, [cosine, sine]: [f32; 2]| {
-            (a * cosine - b * sine * sign, b * cosine + a * sine * sign)
-        };
+        let rotated =
+            |a: f32, b: f32, [cosine, sine]: [f32; 2]| (a * cosine - b * sine * sign, b * cosine + a * sine * sign);
         match self.kind {
             RopeKind::Adjacent => {
                 for ([a, b], turn) in head.as_chunks_mut::<2>().0.iter_mut().zip(turns) {
