@@ -1,31 +1,29 @@
-//! How far an answer is what the whole model would have said: each of its tokens against the whole model's most likely token
-//! after the same prompt and the same answer so far.
+//! The whole model as a judge of answers: what it says itself, and how far an answer is what it would have said, each token
+//! against its most likely one after the same prompt and the same answer so far.
 
 use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
-use collm_core::sampling::{Sampling, Scoring, choose};
-use collm_engine::{BLOCK_ROWS, Engine as _, Head, Input, Position, Row, Scope, Scores, SlotId, Stack, TokenId};
+use collm_engine::{Head, TokenId};
 use collm_ggml::{GgmlEngine, LoadOptions, Threads};
 use collm_http::{ChatMessage, Markup, TextModel as _};
+use collm_model::ModelFile;
+use collm_node::text::Vocabulary as _;
+use collm_tune::{
+    observe::most_likely,
+    reader::{PROMPT_ROWS, Reader, View},
+};
 
 use crate::{models, text_model::GgufTextModel, ui::progress::ProgressMode};
 
-/// Positions of a prompt computed at once: as a whole model on the device does, so that nothing but the text differs.
-const PROMPT_ROWS: usize = 512;
-
-/// Positions of an answer computed at once: never a whole block, so that they have the same results as one by one, which is
-/// how they were written.
-const ANSWER_ROWS: usize = BLOCK_ROWS - 1;
-
 /// The whole model, to compare with.
 pub(crate) struct Judge {
-    engine: GgmlEngine,
+    reader: Reader<GgmlEngine>,
     text: GgufTextModel,
 }
 
 impl Judge {
-    /// Loads the whole model at `path`, for texts of up to `context` tokens.
+    /// Loads the whole model at `path` on one thread, for texts of up to `context` tokens.
     pub(crate) fn load(path: &Path, context: usize, progress: ProgressMode) -> anyhow::Result<Self> {
         let step = progress.step("loading the whole model to compare with");
         let options = LoadOptions {
@@ -34,10 +32,15 @@ impl Judge {
             threads: Threads::unbound(1),
             ..LoadOptions::default()
         };
-        let file = Arc::new(models::open(path)?);
-        let judge = Self { engine: GgmlEngine::load(&file, &options)?, text: GgufTextModel::load(&file)? };
+        let judge = Self::of_model(&Arc::new(models::open(path)?), &options)?;
         step.done("took");
         Ok(judge)
+    }
+
+    /// Loads a whole model. Calls must have room for [`PROMPT_ROWS`] rows.
+    pub(crate) fn of_model(file: &Arc<ModelFile>, options: &LoadOptions) -> anyhow::Result<Self> {
+        let engine = GgmlEngine::load(file, options)?;
+        Ok(Self { reader: Reader::new(engine, vec![Head::Final]), text: GgufTextModel::load(file)? })
     }
 
     /// The tokens of a conversation of one message, as an edge makes them.
@@ -46,53 +49,32 @@ impl Judge {
         Ok(self.text.tokenize(&self.text.render_chat(&[message])?, Markup::Control)?)
     }
 
+    /// What an answer says, without its end token.
+    pub(crate) fn words(&self, answer: &[TokenId]) -> String {
+        let spoken = answer.iter().filter(|token| !self.text.is_end(**token));
+        let bytes: Vec<u8> = spoken.flat_map(|token| self.text.token_bytes(*token)).copied().collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The whole model's own answer: its most likely tokens, with its end token if it comes to an end.
+    pub(crate) fn answer(&mut self, prompt: &[TokenId], tokens_max: usize) -> anyhow::Result<Vec<TokenId>> {
+        let mut answer = Vec::new();
+        let mut say = |view: View<'_>| anyhow::Ok(answer.push(most_likely(view.logits)?));
+        self.reader.begin(prompt, &mut say).context("the whole model cannot read the prompt")?;
+        while answer.len() < tokens_max && answer.last().is_some_and(|last| !self.text.is_end(*last)) {
+            let last = answer[answer.len() - 1];
+            let mut say = |view: View<'_>| anyhow::Ok(answer.push(most_likely(view.logits)?));
+            self.reader.go_on(&[last], &mut say).context("the whole model cannot go on")?;
+        }
+        Ok(answer)
+    }
+
     /// For each token of `answer`, whether it is what the whole model says there.
     pub(crate) fn agrees(&mut self, prompt: &[TokenId], answer: &[TokenId]) -> anyhow::Result<Vec<bool>> {
-        let expected = self.greedy(prompt, answer).context("the whole model cannot compute the comparison")?;
+        let mut expected = Vec::new();
+        let mut see = |view: View<'_>| anyhow::Ok(expected.push(most_likely(view.logits)?));
+        let read = self.reader.begin(prompt, &mut see).and_then(|()| self.reader.go_on(answer, &mut see));
+        read.context("the whole model cannot compute the comparison")?;
         Ok(answer.iter().zip(expected).map(|(token, expected)| *token == expected).collect())
     }
-
-    /// The most likely token after the prompt, and after each token of the answer.
-    fn greedy(&mut self, prompt: &[TokenId], answer: &[TokenId]) -> anyhow::Result<Vec<TokenId>> {
-        self.engine.truncate(SLOT, 0);
-        let mut chosen = Vec::new();
-        for piece in prompt.chunks(PROMPT_ROWS) {
-            let hidden = self.run(piece)?;
-            let last = hidden.len() - self.engine.shape().width;
-            chosen = self.choose(&hidden[last..])?;
-        }
-        for piece in answer.chunks(ANSWER_ROWS) {
-            let hidden = self.run(piece)?;
-            chosen.extend(self.choose(&hidden)?);
-        }
-        Ok(chosen)
-    }
-
-    /// The last hidden states of the next tokens.
-    fn run(&mut self, tokens: &[TokenId]) -> anyhow::Result<Vec<f32>> {
-        let start = self.engine.filled(Stack::Lower, SLOT);
-        let row = |index: usize| Row { slot: SLOT, position: position(start + index) };
-        let rows: Vec<Row> = (0..tokens.len()).map(row).collect();
-        let (mut lower, mut upper) = (Vec::new(), Vec::new());
-        self.engine.run(Stack::Lower, &rows, Input::Tokens(tokens), &mut lower)?;
-        self.engine.run(Stack::Upper, &rows, Input::Hidden(&lower), &mut upper)?;
-        Ok(upper)
-    }
-
-    /// The most likely token after each of these states. Greedy choices do not depend on positions.
-    fn choose(&mut self, hidden: &[f32]) -> anyhow::Result<Vec<TokenId>> {
-        let vocabulary = self.engine.shape().vocabulary;
-        let mut scores = Scores::default();
-        self.engine.score(Head::Final, Scope::Full, hidden, &mut scores)?;
-        let rows = scores.logits.chunks_exact_mut(vocabulary);
-        let scoring = Scoring::alone(Position(0), Sampling::GREEDY);
-        rows.map(|logits| Ok(choose(logits, &scoring)?.choice.token)).collect()
-    }
-}
-
-/// The only one.
-const SLOT: SlotId = SlotId(0);
-
-fn position(index: usize) -> Position {
-    Position(u32::try_from(index).expect("a context holds far fewer positions"))
 }

@@ -4,6 +4,7 @@
 mod agreement;
 mod args;
 mod builtin_exits;
+mod chart;
 mod client;
 mod commands;
 mod edge_server;
@@ -13,6 +14,7 @@ mod models;
 mod nodes;
 mod parts;
 mod process;
+mod prompts;
 mod report;
 mod results;
 mod text_model;

@@ -63,7 +63,8 @@ impl EngineSettings {
         Ok(Self { threads, device: args.device.clone(), context: context(args.context, file)? })
     }
 
-    fn load_options(&self, slots: u32, batch_rows: u32) -> LoadOptions {
+    /// For an engine of so many slots and rows a call.
+    pub(crate) fn load_options(&self, slots: u32, batch_rows: u32) -> LoadOptions {
         LoadOptions {
             slots: slots as usize,
             context: self.context as usize,

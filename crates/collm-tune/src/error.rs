@@ -2,6 +2,7 @@ use std::io;
 use std::path::PathBuf;
 
 use collm_engine::EngineError;
+use collm_exec::gate::GateError;
 use collm_ggml::{LoadError, VocabularyError};
 use collm_model::template::TemplateError;
 
@@ -18,6 +19,9 @@ pub enum TuneError {
     /// The model's logits are no numbers.
     #[error("the model's logits are not finite; the model file is damaged or of an unsupported kind")]
     Logits,
+    /// The weights of a gate do not fit the model.
+    #[error(transparent)]
+    Gate(#[from] GateError),
     /// The vocabulary is unusable.
     #[error(transparent)]
     Vocabulary(#[from] VocabularyError),

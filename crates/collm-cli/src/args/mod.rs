@@ -2,8 +2,10 @@
 
 mod access;
 mod bench;
+mod calibrate;
 mod demo;
 mod engine;
+mod eval;
 mod link;
 mod model;
 mod run;
@@ -15,8 +17,10 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 pub(crate) use self::{
     access::{CloudAccessArgs, EdgeAccessArgs, ServerAccess, ServerAccessArgs},
     bench::{BenchArgs, BenchCommand, BenchEngineArgs, BenchNetworkArgs},
+    calibrate::CalibrateArgs,
     demo::DemoArgs,
     engine::{EngineArgs, ExactUploadChoice, UploadArgs, UploadEncoding},
+    eval::EvalArgs,
     link::LinkArgs,
     model::{ExitsArgs, ExitsChoice, InspectArgs, LsArgs, PullArgs, RmArgs, SplitArgs, SplitShapeArgs},
     run::{RunArgs, WhoArgs},
@@ -89,6 +93,10 @@ pub(crate) enum Command {
     Link(LinkArgs),
     /// Check processor, devices, cache and cloud
     Doctor(DoctorArgs),
+    /// Find thresholds that keep a promise, and write them into a file of fitted exits
+    Calibrate(CalibrateArgs),
+    /// Tell how good an edge part is: agreement, coverage, calibration, texts
+    Eval(EvalArgs),
     /// Measure
     Bench(BenchArgs),
 }

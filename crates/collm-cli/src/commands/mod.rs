@@ -1,10 +1,13 @@
 //! One file a command. Each takes its arguments, settles them, and calls the libraries.
 
 mod bench;
+mod calibrate;
 mod cloud;
 mod demo;
 mod doctor;
 mod edge;
+mod eval;
+mod evidence;
 mod inspect;
 mod link;
 mod ls;
@@ -20,6 +23,8 @@ use crate::{args::Command, ui::progress::ProgressMode};
 
 pub(crate) fn run(command: Command, progress: ProgressMode) -> anyhow::Result<()> {
     match command {
+        Command::Eval(args) => eval::run(&args, progress),
+        Command::Calibrate(args) => calibrate::run(&args, progress),
         Command::Link(args) => link::run(&args),
         Command::Pull(args) => pull::run(&args, progress),
         Command::Ls(args) => ls::run(&args),

@@ -78,6 +78,15 @@ impl Step {
         self.line(|| detail.to_owned());
     }
 
+    /// So many of `total` alike pieces are done; says how long the rest will take.
+    pub(crate) fn count(&mut self, done: usize, total: usize) {
+        let left = match done {
+            0 => String::new(),
+            _ => format!(", {} left", super::time(self.began.elapsed().mul_f64((total - done) as f64 / done as f64))),
+        };
+        self.now(&format!("{done} of {total}{left}"));
+    }
+
     /// The step is over; says so with how long it took, if anybody had to wait.
     pub(crate) fn done(self, outcome: &str) {
         let took = self.began.elapsed();

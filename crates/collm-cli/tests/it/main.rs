@@ -6,6 +6,7 @@ mod access;
 mod answers;
 mod bad_inputs;
 mod demo;
+mod eval;
 mod harness;
 mod memory;
 mod reference;

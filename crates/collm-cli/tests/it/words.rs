@@ -2,8 +2,8 @@
 
 use crate::harness::{collm, run, run_err, run_ok, stderr, stdout};
 
-const COMMANDS: [&str; 12] =
-    ["demo", "run", "pull", "ls", "rm", "inspect", "split", "cloud", "edge", "link", "doctor", "bench"];
+const COMMANDS: [&str; 14] =
+    ["demo", "run", "pull", "ls", "rm", "inspect", "split", "cloud", "edge", "link", "doctor", "eval", "calibrate", "bench"];
 
 #[test]
 fn every_command_explains_itself() {

@@ -1,9 +1,7 @@
 //! `collm bench`: measurements that write result folders.
 
-mod chart;
 mod engine;
 mod network;
-mod prompts;
 
 use crate::{args::BenchCommand, ui::progress::ProgressMode};
 

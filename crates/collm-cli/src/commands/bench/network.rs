@@ -5,20 +5,19 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::Context as _;
 use collm_core::{ids::TokenId, policy::Mode};
 use collm_link::LinkSpec;
+use collm_stats::median;
 use serde::Serialize;
 
-use super::{
-    chart::{self, Labels, Series},
-    prompts,
-};
 use crate::{
     agreement::Judge,
     args::BenchNetworkArgs,
+    chart::{self, Labels, Series, Spacing},
     client::{Prompt, Question},
     commands::{
         demo::{CONTEXT, Scene, stage::Stage},
         runtime,
     },
+    prompts,
     report::{Report, ReportStats},
     results::ResultFolder,
     ui::{self, progress::ProgressMode, table},
@@ -63,10 +62,10 @@ struct Summary {
     variant: &'static str,
     answers: usize,
     /// Medians over answers.
-    time_per_token_ms: f64,
-    first_token_ms: f64,
+    time_per_token_ms: Option<f64>,
+    first_token_ms: Option<f64>,
     /// Median of the ratios to cloud-only's total time on the same prompt.
-    total_to_cloud_only: f64,
+    total_to_cloud_only: Option<f64>,
     /// Median of the ratios to the same mode standing still, where there is one.
     total_to_standing_still: Option<f64>,
     /// Over all tokens.
@@ -80,7 +79,8 @@ struct Summary {
 }
 
 pub(super) fn run(args: &BenchNetworkArgs, progress: ProgressMode) -> anyhow::Result<()> {
-    let prompts = prompts::read(&args.prompts, args.limit as usize)?;
+    let prompts = prompts::read(&args.prompts, None, args.limit as usize)?;
+    let prompts: Vec<String> = prompts.into_iter().map(|asked| asked.prompt).collect();
     let folder = args.out.as_deref().map(ResultFolder::create).transpose()?;
     let scene = Scene::prepare(&args.model, progress)?;
     let mut rows = measure(args, &scene, &prompts, progress)?;
@@ -192,7 +192,7 @@ fn summary(rows: &[Row], rtt_ms: f64, variant: Variant) -> Summary {
         time_per_token_ms: median(own.iter().filter_map(|row| row.stats.time_per_token_ms)),
         first_token_ms: median(own.iter().filter_map(|row| row.stats.first_token_ms)),
         total_to_cloud_only: median(ratios(&own, of(VARIANTS[0].name))),
-        total_to_standing_still: still.map(|still| median(ratios(&own, of(still.name)))),
+        total_to_standing_still: still.and_then(|still| median(ratios(&own, of(still.name)))),
         tokens_per_round_trip_waited: (round_trips > 0.0).then(|| tokens / round_trips),
         waited_share: total(|stats| stats.waited_ms) / total(|stats| stats.total_ms),
         cloud_token_share: own.iter().map(|row| row.stats.cloud_share * row.tokens.len() as f64).sum::<f64>() / tokens,
@@ -209,16 +209,6 @@ fn ratios<'a>(own: &[&Row], other: impl Iterator<Item = &'a Row>) -> impl Iterat
     let other: BTreeMap<usize, f64> = other.map(|row| (row.prompt, per_token(row))).collect();
     let pairs: Vec<f64> = own.iter().filter_map(|row| Some(per_token(row) / other.get(&row.prompt)?)).collect();
     pairs.into_iter()
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        count if count % 2 == 1 => values[count / 2],
-        count => (values[count / 2 - 1] + values[count / 2]) / 2.0,
-    }
 }
 
 fn render(summaries: &[Summary]) -> String {
@@ -245,8 +235,8 @@ fn cells(summary: &Summary) -> Vec<String> {
     vec![
         summary.variant.to_owned(),
         format!("{:.0} ms", summary.rtt_ms),
-        format!("{:.1}", summary.time_per_token_ms),
-        format!("{:.2}", summary.total_to_cloud_only),
+        optional(summary.time_per_token_ms, 1),
+        optional(summary.total_to_cloud_only, 2),
         optional(summary.total_to_standing_still, 2),
         optional(summary.tokens_per_round_trip_waited, 1),
         format!("{:.0} %", 100.0 * summary.waited_share),
@@ -261,21 +251,9 @@ fn cells(summary: &Summary) -> Vec<String> {
 fn chart(args: &BenchNetworkArgs, summaries: &[Summary]) -> String {
     let points = |name| {
         let own = summaries.iter().filter(move |summary| summary.variant == name);
-        own.map(|summary| (summary.rtt_ms, summary.time_per_token_ms)).collect()
+        own.filter_map(|summary| Some((summary.rtt_ms, summary.time_per_token_ms?))).collect()
     };
     let series = VARIANTS.map(|variant| Series { name: variant.name.to_owned(), points: points(variant.name) });
     let title = format!("{}: time per token over distance, {} each way", args.model, args.bandwidth);
-    chart::render(&Labels { title, x: "round trip, ms", y: "time per token, ms (median)" }, &series)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::median;
-
-    #[test]
-    fn medians_lie_in_the_middle() {
-        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
-        assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
-        assert!(median(std::iter::empty()).is_nan());
-    }
+    chart::render(&Labels { title, x: "round trip, ms", y: "time per token, ms (median)" }, Spacing::Even, &series)
 }
