@@ -2,5 +2,6 @@
 //!
 //! Deliberately absent: printing and result folders, which belong to whoever asks for a measurement.
 
+pub mod decode_cost;
 pub mod engine;
 pub mod requantized;

@@ -13,7 +13,7 @@ use collm_core::{
 use serde::{Deserialize, Serialize};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
-use crate::args::EdgeAccessArgs;
+use crate::args::{EdgeAccessArgs, values::Auto};
 
 /// An edge, by its address.
 #[derive(Debug, Clone)]
@@ -33,7 +33,8 @@ pub(crate) struct Question {
     messages: Option<Vec<Message>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mode: Option<&'static str>,
-    threshold: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold: Option<AskedThreshold>,
     run_ahead: bool,
     max_tokens: u32,
     stop: Vec<String>,
@@ -61,6 +62,20 @@ pub(crate) enum Prompt {
     Chat { system: Option<String>, user: String },
 }
 
+/// A number, or the word for what was calibrated.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(untagged)]
+enum AskedThreshold {
+    Number(f32),
+    Word(&'static str),
+}
+
+impl AskedThreshold {
+    fn of(threshold: Threshold) -> Self {
+        Self::Number(threshold.value().min(THRESHOLD_MAX))
+    }
+}
+
 /// JSON knows no infinity; every confidence is below this.
 const THRESHOLD_MAX: f32 = 2.0;
 
@@ -79,7 +94,7 @@ impl Question {
             prompt,
             messages,
             mode: None,
-            threshold: threshold.value().min(THRESHOLD_MAX),
+            threshold: Some(AskedThreshold::of(threshold)),
             run_ahead: true,
             max_tokens,
             stop: Vec::new(),
@@ -92,6 +107,16 @@ impl Question {
             seed: greedy.seed,
             stream: true,
         }
+    }
+
+    /// At the threshold that was asked for, or at the edge's own if none was.
+    #[must_use]
+    pub(crate) fn at(self, threshold: Option<Auto<Threshold>>) -> Self {
+        let threshold = threshold.map(|threshold| match threshold {
+            Auto::Auto => AskedThreshold::Word("auto"),
+            Auto::Given(threshold) => AskedThreshold::of(threshold),
+        });
+        Self { threshold, ..self }
     }
 
     /// In this mode, not the edge's own choice.

@@ -3,17 +3,16 @@
 use std::{future::Future, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
-use collm_core::{
-    edge::SecondStage,
-    limits::Limits,
-    policy::{Mode, Threshold},
-};
+use collm_core::{edge::SecondStage, limits::Limits, policy::Mode};
 use collm_http::{Api, Defaults, ModelCard, Origin};
 use collm_node::{CloudEndpoint, EdgeNode, EdgeOptions, access::Access};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 
-use crate::{args::ServerAccess, models, nodes::EdgeSetup, text_model::GgufTextModel, ui::progress::ProgressMode};
+use crate::{
+    args::ServerAccess, exits::ExitSettings, models, nodes::EdgeSetup, text_model::GgufTextModel,
+    ui::progress::ProgressMode,
+};
 
 /// Tokens of an answer whose requester does not say.
 const TOKENS_MAX_DEFAULT: u32 = 256;
@@ -50,8 +49,13 @@ impl EdgeServer {
         let step = progress.step(format!("loading {}", setup.engine.file.path().display()));
         let model = GgufTextModel::load(&setup.engine.file)?;
         let card = ModelCard { name: models::public_name(&setup.engine.file), context: setup.config.context };
-        let defaults = defaults(setup.config.second, places.cloud.is_some());
-        let options = EdgeOptions { config: setup.config, cloud: places.cloud, limits: Limits::DEFAULT };
+        let defaults = defaults(&setup, places.cloud.is_some());
+        let options = EdgeOptions {
+            config: setup.config,
+            judges: setup.exits.judges,
+            cloud: places.cloud,
+            limits: Limits::DEFAULT,
+        };
         let metrics = PrometheusBuilder::new().install_recorder().context("cannot start counting")?;
         collm_node::metrics::describe();
         let edge = EdgeNode::start(options, move || setup.engine.load()).await?;
@@ -74,11 +78,12 @@ impl EdgeServer {
     }
 }
 
-fn defaults(second: SecondStage, has_cloud: bool) -> Defaults {
-    let mode = match (second, has_cloud) {
+fn defaults(setup: &EdgeSetup, has_cloud: bool) -> Defaults {
+    let mode = match (setup.config.second, has_cloud) {
         (SecondStage::Whole, _) => Mode::Whole,
         (SecondStage::Tail, true) => Mode::Collaborative,
         (SecondStage::Tail, false) => Mode::Standalone,
     };
-    Defaults { mode, threshold: Threshold::DEFAULT, tokens_max: TOKENS_MAX_DEFAULT }
+    let ExitSettings { thresholds, calibrated, .. } = setup.exits;
+    Defaults { mode, thresholds, calibrated, tokens_max: TOKENS_MAX_DEFAULT }
 }

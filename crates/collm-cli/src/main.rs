@@ -8,6 +8,7 @@ mod chart;
 mod client;
 mod commands;
 mod edge_server;
+mod exits;
 mod failure;
 mod logging;
 mod models;

@@ -16,6 +16,7 @@ use collm_model::{Holding, ModelFile, PartIdentity, split::SplitOptions};
 
 use crate::{
     args::{CloudMemoryArgs, EngineArgs},
+    exits::ExitSettings,
     failure::usage,
     process,
     ui::progress::ProgressMode,
@@ -146,6 +147,7 @@ impl EngineSource {
 #[derive(Debug)]
 pub(crate) struct EdgeSetup {
     pub(crate) config: EdgeConfig,
+    pub(crate) exits: ExitSettings,
     pub(crate) engine: EngineSource,
 }
 
@@ -153,6 +155,7 @@ impl EdgeSetup {
     /// For an edge part, or a whole model that stays on the device.
     pub(crate) fn new(
         file: ModelFile,
+        exits: ExitSettings,
         settings: &EngineSettings,
         slots: u32,
         ask_deadline: Duration,
@@ -180,7 +183,7 @@ impl EdgeSetup {
             ask_deadline,
             breaker: BreakerConfig::default(),
         };
-        Ok(Self { engine: EngineSource::new(file, settings.load_options(slots, job_rows)), config })
+        Ok(Self { engine: EngineSource::new(file, settings.load_options(slots, job_rows)), config, exits })
     }
 }
 

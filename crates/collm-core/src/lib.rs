@@ -6,6 +6,7 @@
 
 pub mod cloud;
 pub mod confidence;
+pub mod distribution;
 pub mod edge;
 pub mod frame;
 pub mod gate;

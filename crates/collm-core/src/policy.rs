@@ -67,9 +67,48 @@ impl Threshold {
         self.0
     }
 
+    /// Whether any confidence reaches it.
+    pub fn is_reachable(self) -> bool {
+        self.0 <= 1.0
+    }
+
     /// Whether a guess of this confidence may be emitted.
     pub fn admits(self, guess: Choice) -> bool {
         guess.confidence >= self.0
+    }
+}
+
+/// A threshold for each exit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Thresholds {
+    /// Of exit 1.
+    pub exit1: Threshold,
+    /// Of exit 2.
+    pub exit2: Threshold,
+}
+
+impl From<Threshold> for Thresholds {
+    /// The same for both.
+    fn from(threshold: Threshold) -> Self {
+        Self { exit1: threshold, exit2: threshold }
+    }
+}
+
+/// The part of the vocabulary that a head gives logits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// All of it.
+    Full,
+    /// The exit's shortlist: its cheap check, enough for a guess that somebody surer may replace. All of the vocabulary where the
+    /// exit has none.
+    Shortlist,
+}
+
+impl Scope {
+    /// Of the check of an exit whose guess is taken from `threshold` on. A guess that is taken however unsure it is must not be
+    /// restricted, or the text would be: `unrestricted` says that it may be, for another reason than the threshold.
+    pub fn of_check(threshold: Threshold, unrestricted: bool) -> Self {
+        if unrestricted || threshold == Threshold::ALWAYS { Self::Full } else { Self::Shortlist }
     }
 }
 
@@ -94,14 +133,16 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The policy of `mode` at `threshold`, on a part that has exit 1 or not.
-    pub fn of(mode: Mode, threshold: Threshold, has_exit1: bool) -> Self {
+    /// The policy of `mode` at these thresholds, on a part that has exit 1 or not.
+    pub fn of(mode: Mode, thresholds: Thresholds, has_exit1: bool) -> Self {
+        // An exit that no guess passes is not worth its check.
+        let exit1 = || (has_exit1 && thresholds.exit1.is_reachable()).then_some(thresholds.exit1);
         match mode {
             Mode::Whole => Self { exit1: None, exit2: Threshold::ALWAYS },
             Mode::Naive | Mode::Exact => Self { exit1: None, exit2: Threshold::NEVER },
             // In cloud mode the edge only computes when the cloud is lost: then it goes on alone.
-            Mode::Cloud | Mode::Standalone => Self { exit1: has_exit1.then_some(threshold), exit2: Threshold::ALWAYS },
-            Mode::Collaborative => Self { exit1: has_exit1.then_some(threshold), exit2: threshold },
+            Mode::Cloud | Mode::Standalone => Self { exit1: exit1(), exit2: Threshold::ALWAYS },
+            Mode::Collaborative => Self { exit1: exit1(), exit2: thresholds.exit2 },
         }
     }
 

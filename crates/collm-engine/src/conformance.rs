@@ -206,8 +206,7 @@ impl Suite<'_> {
         assert!(!tokens.is_empty() && tokens.is_sorted(), "{head:?}: a shortlist is ascending and not empty");
         let brief = self.scores_of_all_are_those_of_each(head, Scope::Shortlist, states);
         let rows = full.logits.chunks_exact(vocabulary);
-        let expected: Vec<f32> =
-            rows.flat_map(|row| tokens.iter().map(|token| row[token.0 as usize])).collect();
+        let expected: Vec<f32> = rows.flat_map(|row| tokens.iter().map(|token| row[token.0 as usize])).collect();
         self.expect_same(&expected, &brief.logits, &format!("{head:?}: a token's logit is the same in the shortlist"));
         self.expect_same(&full.states, &brief.states, &format!("{head:?}: every scope reads the same state"));
     }

@@ -10,6 +10,7 @@ mod error;
 pub mod scripted;
 
 pub use collm_core::ids::{Position, SlotId, TokenId};
+pub use collm_core::policy::Scope;
 pub use error::EngineError;
 
 /// A run of layers with key-value memory of its own. An engine has one to three, fixed when it is loaded:
@@ -56,15 +57,6 @@ pub enum Input<'a> {
     Tokens(&'a [TokenId]),
     /// `rows * width` floats, row after row. Only into a stack that does not start at layer 0.
     Hidden(&'a [f32]),
-}
-
-/// The tokens that a call of [`Engine::score`] gives logits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// All of the vocabulary.
-    Full,
-    /// The head's shortlist, see [`Engine::shortlist`]: an exit's cheap check.
-    Shortlist,
 }
 
 /// What scoring leaves. Kept by the caller, so that its memory is used again.

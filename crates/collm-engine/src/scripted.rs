@@ -189,14 +189,7 @@ impl ScriptedEngine {
             heads: heads.to_vec(),
         };
         let memory = (0..sizes.slots).map(|_| Default::default()).collect();
-        Self {
-            script,
-            shape,
-            memory,
-            shortlists: Vec::new(),
-            counts: Counts::default(),
-            failing_calls: Vec::new(),
-        }
+        Self { script, shape, memory, shortlists: Vec::new(), counts: Counts::default(), failing_calls: Vec::new() }
     }
 
     /// Gives `head` a shortlist, which is ascending and not empty.

@@ -369,13 +369,7 @@ mod tests {
             Ok(())
         }
 
-        fn score(
-            &mut self,
-            head: Head,
-            scope: Scope,
-            hidden: &[f32],
-            scores: &mut Scores,
-        ) -> Result<(), EngineError> {
+        fn score(&mut self, head: Head, scope: Scope, hidden: &[f32], scores: &mut Scores) -> Result<(), EngineError> {
             self.inner.score(head, scope, hidden, scores)
         }
 

@@ -5,24 +5,28 @@ use std::time::Duration;
 use collm_core::{
     edge::{Job, JobOutcome, SecondStage, Stage},
     ids::{Position, SlotId, TokenId},
-    sampling::{Scored, Scoring, choose},
+    policy::Scope,
+    sampling::{Scored, Scoring},
     states::{Encoding, StateBlock},
 };
-use collm_engine::{Engine, Head, Input, Row, Scope, Scores, Shape, Stack};
+use collm_engine::{Engine, Head, Input, Row, Scores, Shape, Stack};
 
-use crate::{ExecError, SCORED_ROWS_MAX, codec::Codec, offset, push_rows};
+use crate::{ExecError, Judges, SCORED_ROWS_MAX, check::Check, codec::Codec, offset, push_rows};
 
 /// Carries out the jobs of [`collm_core::edge::Edge`], one after the other.
 #[derive(Debug)]
 pub struct EdgeExecutor<E> {
     engine: E,
     second: SecondStage,
+    judges: Judges,
     kept: Vec<Kept>,
     rows: Vec<Row>,
     hidden: Vec<f32>,
     /// Hidden states to score.
     wanted: Vec<f32>,
     scores: Scores,
+    /// One row of logits, to work in.
+    spare: Vec<f32>,
     codec: Codec,
 }
 
@@ -76,13 +80,22 @@ impl<E: Engine> EdgeExecutor<E> {
         Self {
             engine,
             second,
+            judges: Judges::default(),
             kept: vec![Kept::default(); slots],
             rows: Vec::new(),
             hidden: Vec::new(),
             wanted: Vec::new(),
             scores: Scores::default(),
+            spare: Vec::new(),
             codec: Codec::default(),
         }
+    }
+
+    /// With exits that say otherwise than by their highest probability how sure they are.
+    #[must_use]
+    pub fn judged_by(mut self, judges: Judges) -> Self {
+        self.judges = judges;
+        self
     }
 
     /// The engine, to look at.
@@ -197,7 +210,7 @@ impl<E: Engine> EdgeExecutor<E> {
 
     /// Scores what the job asks about among the rows of the last call, which begin at `first`.
     fn score(&mut self, head: Head, job: &Job, first: Position, scored: &mut Vec<Scored>) -> Result<(), ExecError> {
-        let Shape { width, vocabulary, .. } = *self.engine.shape();
+        let width = self.engine.shape().width;
         let rows = first.index()..first.index() + self.hidden.len() / width;
         let wanted: Vec<&Scoring> =
             job.scores.iter().filter(|scoring| rows.contains(&scoring.position.index())).collect();
@@ -207,11 +220,29 @@ impl<E: Engine> EdgeExecutor<E> {
                 let at = (scoring.position.index() - rows.start) * width;
                 self.wanted.extend_from_slice(&self.hidden[at..at + width]);
             }
-            self.engine.score(head, Scope::Full, &self.wanted, &mut self.scores)?;
-            for (scoring, logits) in scorings.iter().zip(self.scores.logits.chunks_exact_mut(vocabulary)) {
-                let position = scoring.position;
-                scored.push(choose(logits, scoring).map_err(|error| ExecError::Logits { position, error })?);
-            }
+            self.check(head, job.scope, scorings, scored)?;
+        }
+        Ok(())
+    }
+
+    /// One call of the engine's head, over the wanted states.
+    fn check(
+        &mut self,
+        head: Head,
+        scope: Scope,
+        scorings: &[&Scoring],
+        scored: &mut Vec<Scored>,
+    ) -> Result<(), ExecError> {
+        let scope = if self.engine.shortlist(head).is_some() { scope } else { Scope::Full };
+        self.engine.score(head, scope, &self.wanted, &mut self.scores)?;
+        let Shape { width, vocabulary, .. } = *self.engine.shape();
+        let check = Check { judge: self.judges.of(head), shortlist: self.engine.shortlist(head), scope, vocabulary };
+        let Scores { logits, states } = &mut self.scores;
+        let rows = logits.chunks_exact_mut(check.row_length()).zip(states.chunks_exact(width));
+        for (scoring, (logits, state)) in scorings.iter().zip(rows) {
+            let position = scoring.position;
+            let row = check.row(logits, state, scoring, &mut self.spare);
+            scored.push(row.map_err(|error| ExecError::Logits { position, error })?);
         }
         Ok(())
     }
@@ -230,6 +261,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::Judge;
 
     const SIZES: Sizes = Sizes { slots: 2, context: 32, batch_rows_max: 4 };
     const SLOT: SlotId = SlotId(1);
@@ -252,12 +284,14 @@ mod tests {
             slot: SLOT,
             first: Position(first),
             scores: greedy(first + tokens.len() as u32 - 1),
+            scope: Scope::Full,
             stage: Stage::First { tokens: tokens.to_vec(), upload },
         }
     }
 
     fn second(first: u32, rows: u32) -> Job {
-        Job { slot: SLOT, first: Position(first), scores: greedy(first + rows - 1), stage: Stage::Second { rows } }
+        let scores = greedy(first + rows - 1);
+        Job { slot: SLOT, first: Position(first), scores, scope: Scope::Full, stage: Stage::Second { rows } }
     }
 
     fn chosen(result: Result<JobResult, ExecError>) -> TokenId {
@@ -318,6 +352,30 @@ mod tests {
         let prompt = tokens(1..6);
         edge.run(&first(0, &prompt, None)).unwrap();
         assert_eq!(chosen(edge.run(&second(0, 5))), script.truth(&prompt));
+    }
+
+    #[test]
+    fn a_job_is_checked_in_its_scope_by_the_exit_s_judge() {
+        let script = Script::default();
+        let all = tokens(1..6);
+        let logits = script.logits(Head::Exit2, &all);
+        let shortlist: Vec<TokenId> = tokens((0..64).filter(|&id| id != script.guess(Head::Exit2, &all).0.0));
+        let listed: Vec<f32> = shortlist.iter().map(|token| logits[token.0 as usize]).collect();
+        let engine = ScriptedEngine::edge(script.clone(), SIZES).with_shortlist(Head::Exit2, shortlist.clone());
+        let judges = Judges { exit2: Judge::Margin, ..Judges::default() };
+        let mut edge = EdgeExecutor::new(engine, SecondStage::Tail).judged_by(judges);
+        for scope in [Scope::Shortlist, Scope::Full] {
+            // Exit 1 has no shortlist.
+            let brief = edge.run(&Job { scope, ..first(0, &all, None) }).unwrap().scored[0].choice;
+            let guess = script.guess(Head::Exit1, &all);
+            assert_eq!(brief.token, guess.0);
+            assert!((brief.confidence - guess.1).abs() < 1e-4, "{scope:?}: {brief:?}");
+            let choice = edge.run(&Job { scope, ..second(0, 5) }).unwrap().scored[0].choice;
+            let full = scope == Scope::Full;
+            assert_eq!(shortlist.contains(&choice.token), !full, "{scope:?}");
+            assert_eq!(choice.confidence, Judge::Margin.confidence(&listed, &[], Position(4)), "{scope:?}");
+            edge.free(SLOT);
+        }
     }
 
     #[test]

@@ -4,10 +4,13 @@
 //! are scored. Production drivers and the simulator share it. Deliberately absent: clocks, threads, queues, frames; whoever
 //! owns the engine's thread measures the time.
 
+mod check;
 mod cloud;
 mod codec;
 mod edge;
+pub mod gate;
 
+pub use check::{Judge, Judges};
 pub use cloud::{CloudExecutor, PartResult};
 use collm_core::{
     ids::{Position, SlotId},

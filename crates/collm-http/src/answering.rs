@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use collm_core::{
     edge::Request,
     ids::TokenId,
-    policy::{Mode, RunAhead, Threshold},
+    policy::{Mode, RunAhead, Threshold, Thresholds},
     sampling::Sampling,
 };
 use collm_node::{
@@ -28,11 +28,15 @@ pub(crate) struct Terms {
     pub(crate) stop: StopStrings,
 }
 
+/// What is answered to those who rely on a calibration that does not exist.
+const NOT_CALIBRATED: &str =
+    "no threshold was calibrated for this edge's part; run collm calibrate and split with its exits, or give a number";
+
 /// Who makes an answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Collaboration {
     pub(crate) mode: Mode,
-    pub(crate) threshold: Threshold,
+    pub(crate) thresholds: Thresholds,
     pub(crate) run_ahead: RunAhead,
 }
 
@@ -43,7 +47,7 @@ impl Terms {
             session: fresh_session()?,
             prompt,
             mode: self.collaboration.mode,
-            threshold: self.collaboration.threshold,
+            thresholds: self.collaboration.thresholds,
             run_ahead: self.collaboration.run_ahead,
             sampling: self.sampling.clone(),
             tokens_max: self.tokens_max,
@@ -57,13 +61,14 @@ impl Terms {
 impl Collaboration {
     /// From the fields
     /// - `mode`: `whole`, `cloud`, `naive`, `standalone`, `collaborative` or `exact`,
-    /// - `threshold`: confidence from which on a guess of the edge is taken; above 1 the cloud decides every token,
+    /// - `threshold`: confidence from which on a guess of the edge is taken; above 1 the cloud decides every token; `auto` takes what
+    ///   was calibrated for each exit,
     /// - `run_ahead`: `false` to stand still at every ask, as the paper does. Changes when tokens come, never which.
     pub(crate) fn take(fields: &mut Fields, defaults: &Defaults) -> Result<Self, ApiError> {
         let run_ahead = fields.take("run_ahead")?.unwrap_or(true);
         Ok(Self {
             mode: mode(fields)?.unwrap_or(defaults.mode),
-            threshold: threshold(fields)?.unwrap_or(defaults.threshold),
+            thresholds: thresholds(fields, defaults)?.unwrap_or(defaults.thresholds),
             run_ahead: if run_ahead { RunAhead::DEFAULT } else { RunAhead::Never },
         })
     }
@@ -78,10 +83,22 @@ fn mode(fields: &mut Fields) -> Result<Option<Mode>, ApiError> {
     })
 }
 
-fn threshold(fields: &mut Fields) -> Result<Option<Threshold>, ApiError> {
-    let Some(value) = fields.take("threshold")? else { return Ok(None) };
-    let threshold = Threshold::new(value);
-    threshold.map(Some).ok_or_else(|| fields.complaint("threshold", format!("{value} is not 0 or more")))
+fn thresholds(fields: &mut Fields, defaults: &Defaults) -> Result<Option<Thresholds>, ApiError> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a number or \"auto\"")]
+    enum Asked {
+        Number(f32),
+        Word(String),
+    }
+    let (thresholds, complaint) = match fields.take("threshold")? {
+        None => return Ok(None),
+        Some(Asked::Number(value)) => {
+            (Threshold::new(value).map(Thresholds::from), format!("{value} is not 0 or more"))
+        }
+        Some(Asked::Word(word)) if word == "auto" => (defaults.calibrated, NOT_CALIBRATED.to_owned()),
+        Some(Asked::Word(word)) => (None, format!("{word:?} is neither a number nor auto")),
+    };
+    thresholds.map(Some).ok_or_else(|| fields.complaint("threshold", complaint))
 }
 
 /// The fields of [`Sampling`] by their names. Ranges are checked where the request is submitted.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use axum::http::HeaderValue;
-use collm_core::policy::{Mode, Threshold};
+use collm_core::policy::{Mode, Thresholds};
 use collm_node::{EdgeHandle, access::Keys};
 
 use crate::TextModel;
@@ -39,7 +39,9 @@ pub struct Defaults {
     /// How answers are made: the best that the edge can do.
     pub mode: Mode,
     /// When a guess is sure enough.
-    pub threshold: Threshold,
+    pub thresholds: Thresholds,
+    /// What was calibrated for the exits of this edge: the threshold `auto`.
+    pub calibrated: Option<Thresholds>,
     /// Tokens of an answer at most.
     pub tokens_max: u32,
 }

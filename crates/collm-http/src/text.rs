@@ -57,7 +57,7 @@ pub(crate) async fn props(State(api): State<Api>) -> Json<Props> {
         context: api.card.context,
         modes: api.modes().iter().map(|mode| Mode::name(*mode)).collect(),
         mode: api.defaults.mode.name(),
-        threshold: api.defaults.threshold.value(),
+        threshold: api.defaults.thresholds.exit2.value(),
         max_tokens: api.defaults.tokens_max,
     })
 }

@@ -6,13 +6,14 @@
 use std::{sync::Arc, time::Duration};
 
 use collm_core::{
-    edge::{FinishReason, Loss, Source, Stats, Token},
+    edge::{FinishReason, Loss, Source, Token},
+    policy::Threshold,
     sampling::LogProbs,
 };
 use serde::Serialize;
 
 use crate::{
-    AnswerEvent, AnswerStream, Finished, Traffic,
+    AnswerEvent, AnswerStream, Finished,
     text::{StopStrings, TextStream, Vocabulary},
 };
 
@@ -53,10 +54,18 @@ pub struct AnswerToken {
     pub log_probs: Option<LogProbs>,
 }
 
-/// What an answer cost: [`Stats`] and [`Traffic`] in the units of reports. Tokens are counted as the answer has them; times,
+/// What an answer cost: what [`Finished`] carries, in the units of reports. Tokens are counted as the answer has them; times,
 /// asks and positions include what the edge did before it heard that a stop string is complete.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AnswerStats {
+    /// How exit 1 measured its confidence: `max-prob`, `margin`, `entropy` or `gate`.
+    pub exit1_confidence: &'static str,
+    /// How exit 2 did.
+    pub exit2_confidence: &'static str,
+    /// Confidence from which on exit 1's guesses were taken; none if it was not asked.
+    pub exit1_threshold: Option<f32>,
+    /// Confidence from which on exit 2's guesses were taken; none if all were asked about.
+    pub exit2_threshold: Option<f32>,
     /// From the request to the end.
     pub total_ms: f64,
     /// From the request to the first token (TTFT).
@@ -219,7 +228,7 @@ impl AnswerWriter {
             last.text.push_str(&rest.own);
         }
         let reason = if self.stopped { FinishReason::Stop } else { finished.reason };
-        let stats = AnswerStats::new(&finished.stats, finished.traffic).counting(&self.tokens);
+        let stats = AnswerStats::new(finished).counting(&self.tokens);
         let answer = Answer {
             text: std::mem::take(&mut self.shown),
             finish_reason: finish_name(reason),
@@ -248,9 +257,14 @@ impl AnswerToken {
 
 impl AnswerStats {
     /// The report of what the core and the driver counted.
-    pub fn new(stats: &Stats, traffic: Traffic) -> Self {
+    pub fn new(finished: &Finished) -> Self {
+        let Finished { stats, measures: [exit1, exit2], traffic, .. } = finished;
         let answer_tokens = stats.answer_tokens();
         Self {
+            exit1_confidence: exit1.name(),
+            exit2_confidence: exit2.name(),
+            exit1_threshold: stats.exit1_threshold.map(Threshold::value),
+            exit2_threshold: stats.exit2_threshold.map(Threshold::value),
             total_ms: milliseconds(stats.total),
             first_token_ms: stats.first_token.map(milliseconds),
             time_per_token_ms: stats.time_per_token().map(milliseconds),

@@ -205,7 +205,7 @@ mod tests {
     /// Judges one answer of which every token must come from the cloud.
     fn judge() -> Judge {
         let mut judge = Judge::default();
-        let request = Request { threshold: Threshold::NEVER, tokens_max: 2, ..request(1, 1.0) };
+        let request = Request { thresholds: Threshold::NEVER.into(), tokens_max: 2, ..request(1, 1.0) };
         judge.expect(NOW, &request, &EdgePlan::quiet(&script()).config, &script(), false);
         judge
     }

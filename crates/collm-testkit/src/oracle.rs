@@ -34,7 +34,7 @@ impl Oracle {
         Self {
             script: script.clone(),
             request: request.clone(),
-            policy: Policy::of(request.mode, request.threshold, config.has_exit1),
+            policy: Policy::of(request.mode, request.thresholds, config.has_exit1),
             context: config.context,
             second: config.second,
         }

@@ -215,7 +215,7 @@ pub fn request(session: u128, threshold: f32) -> Request {
         session: SessionId(session),
         prompt: (0..8).map(|index| TokenId(1 + (session as u32 * 7 + index) % 50)).collect(),
         mode: Mode::Collaborative,
-        threshold: Threshold::new(threshold).expect("thresholds of tests are numbers from 0 on"),
+        thresholds: Threshold::new(threshold).expect("thresholds of tests are numbers from 0 on").into(),
         run_ahead: RunAhead::Never,
         sampling: Sampling::GREEDY,
         tokens_max: 16,

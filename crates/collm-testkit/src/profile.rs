@@ -154,13 +154,15 @@ impl Draft {
             session: SessionId(u128::from(session) + 1),
             prompt,
             mode: if is_whole { Mode::Whole } else { random.pick(self.profile.modes()) },
-            threshold: random.pick(&[
-                Threshold::ALWAYS,
-                Threshold::new(0.5).expect("a number"),
-                Threshold::DEFAULT,
-                Threshold::new(0.95).expect("a number"),
-                Threshold::NEVER,
-            ]),
+            thresholds: random
+                .pick(&[
+                    Threshold::ALWAYS,
+                    Threshold::new(0.5).expect("a number"),
+                    Threshold::DEFAULT,
+                    Threshold::new(0.95).expect("a number"),
+                    Threshold::NEVER,
+                ])
+                .into(),
             run_ahead: random.pick(&[
                 RunAhead::Never,
                 RunAhead::Always(1),

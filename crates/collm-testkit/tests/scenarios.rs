@@ -35,7 +35,7 @@ fn ms(milliseconds: u64) -> Duration {
 
 /// Asks the cloud for every token.
 fn unsure(session: u128) -> Request {
-    Request { threshold: Threshold::NEVER, stop: vec![], ..request(session, 1.0) }
+    Request { thresholds: Threshold::NEVER.into(), stop: vec![], ..request(session, 1.0) }
 }
 
 fn played(plan: Plan) -> World {
@@ -112,7 +112,7 @@ fn asking_for_everything_gives_the_whole_models_answer() {
 
 #[test]
 fn sure_tokens_wait_for_nothing() {
-    let sure = Request { threshold: Threshold::ALWAYS, ..unsure(1) };
+    let sure = Request { thresholds: Threshold::ALWAYS.into(), ..unsure(1) };
     let world = played(quiet().asking(0, sure));
     let stats = stats(&world, 1);
     assert_eq!((stats.asks, stats.round_trips_waited, stats.waited), (0, 0, Duration::ZERO));
@@ -228,7 +228,7 @@ fn the_least_recently_used_context_gives_way() {
     plan.clouds[0].config.states_bytes_max = 36 * Encoding::F16.row_bytes(10);
     plan.clouds[0].config.hold = ms(0);
     plan.edges[0].job_us = 3_000..=3_000;
-    let sparse = |session| Request { threshold: Threshold::new(0.9).expect("a number"), ..unsure(session) };
+    let sparse = |session| Request { thresholds: Threshold::new(0.9).expect("a number").into(), ..unsure(session) };
     plan.exact = false;
     let world = played(plan.asking(0, sparse(1)).asking(40, sparse(2)));
     let missing = moments(&world, |entry| matches!(entry, Entry::Heard(_, ToEdge::Missing { .. })));

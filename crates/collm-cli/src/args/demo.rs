@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::Args;
-use collm_core::policy::Threshold;
+use collm_core::{confidence::ConfidenceMeasure, policy::Threshold};
 use collm_link::Bandwidth;
 
-use super::values;
+use super::values::{self, Auto};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -29,9 +29,13 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "RATE", default_value = "30mbit")]
     pub(crate) bandwidth: Bandwidth,
 
-    /// Confidence from which on the edge's own guess is taken
-    #[arg(long, value_name = "0..1", default_value = "0.8", value_parser = values::threshold)]
-    pub(crate) threshold: Threshold,
+    /// Confidence from which on the edge's own guess is taken, or auto: what was calibrated for the edge part [default: what was calibrated, else 0.8]
+    #[arg(long, value_name = "auto|0..1", value_parser = values::threshold_or_auto)]
+    pub(crate) threshold: Option<Auto<Threshold>>,
+
+    /// How exits measure their confidence: max-prob (the paper's), margin, entropy, gate (a fitted predictor), or auto: as the edge part says
+    #[arg(long, value_name = "MEASURE", default_value = "auto", value_parser = values::confidence)]
+    pub(crate) confidence: Auto<ConfidenceMeasure>,
 
     /// Tokens to make at most
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]

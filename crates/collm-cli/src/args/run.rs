@@ -4,11 +4,15 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args};
 use collm_core::{
+    confidence::ConfidenceMeasure,
     policy::{Mode, Threshold},
     sampling::{Sampling, SamplingError},
 };
 
-use super::{CloudAccessArgs, EdgeAccessArgs, EngineArgs, UploadArgs, values};
+use super::{
+    CloudAccessArgs, EdgeAccessArgs, EngineArgs, UploadArgs,
+    values::{self, Auto},
+};
 
 #[derive(Debug, Args)]
 #[command(
@@ -33,9 +37,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_parser = values::mode)]
     pub(crate) mode: Option<Mode>,
 
-    /// Confidence from which on the edge's own guess is taken
-    #[arg(long, value_name = "0..1", default_value = "0.8", value_parser = values::threshold)]
-    pub(crate) threshold: Threshold,
+    /// Confidence from which on the edge's own guess is taken, or auto: what was calibrated for the edge part [default: what was calibrated, else 0.8]
+    #[arg(long, value_name = "auto|0..1", value_parser = values::threshold_or_auto)]
+    pub(crate) threshold: Option<Auto<Threshold>>,
 
     /// Stand still at every ask, as the paper does, instead of running ahead of the cloud: the same text, later
     #[arg(long)]
@@ -76,7 +80,7 @@ pub(crate) struct RunArgs {
 #[command(next_help_heading = "Who answers")]
 pub(crate) struct WhoArgs {
     /// A running edge
-    #[arg(long, value_name = "URL", conflicts_with_all = ["cloud", "deadline", "upload", "exact_upload"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["cloud", "deadline", "upload", "exact_upload", "confidence"])]
     pub(crate) edge: Option<String>,
 
     /// Edge part to load here
@@ -94,6 +98,10 @@ pub(crate) struct WhoArgs {
     /// Go on alone when the cloud has not answered for so long
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::duration)]
     pub(crate) deadline: Duration,
+
+    /// How exits measure their confidence: max-prob (the paper's), margin, entropy, gate (a fitted predictor), or auto: as the edge part says
+    #[arg(long, value_name = "MEASURE", default_value = "auto", value_parser = values::confidence)]
+    pub(crate) confidence: Auto<ConfidenceMeasure>,
 
     #[command(flatten)]
     pub(crate) upload: UploadArgs,

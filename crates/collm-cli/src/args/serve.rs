@@ -3,9 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args};
+use collm_core::{confidence::ConfidenceMeasure, policy::Threshold};
 use collm_http::Origin;
 
-use super::{CloudAccessArgs, EngineArgs, ServerAccessArgs, UploadArgs, values};
+use super::{
+    CloudAccessArgs, EngineArgs, ServerAccessArgs, UploadArgs,
+    values::{self, Auto},
+};
 
 #[derive(Debug, Args)]
 #[command(
@@ -122,6 +126,14 @@ pub(crate) struct EdgeArgs {
 
     #[command(flatten)]
     pub(crate) upload: UploadArgs,
+
+    /// Confidence from which on the edge's own guess is taken where a request does not say, or auto: what was calibrated for the edge part [default: what was calibrated, else 0.8]
+    #[arg(long, value_name = "auto|0..1", value_parser = values::threshold_or_auto)]
+    pub(crate) threshold: Option<Auto<Threshold>>,
+
+    /// How exits measure their confidence: max-prob (the paper's), margin, entropy, gate (a fitted predictor), or auto: as the edge part says
+    #[arg(long, value_name = "MEASURE", default_value = "auto", value_parser = values::confidence)]
+    pub(crate) confidence: Auto<ConfidenceMeasure>,
 
     /// Answers made at once; more wait
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]

@@ -2,12 +2,23 @@
 
 use std::time::Duration;
 
-use collm_core::policy::{Mode, Threshold};
+use collm_core::{
+    confidence::ConfidenceMeasure,
+    policy::{Mode, Threshold},
+};
 use collm_model::split::{LayerListError, parse_layer_list};
 
 /// `10-11,16-29` or `15`: layers in the order they run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Layers(pub(crate) Vec<u32>);
+
+/// A value, or the word `auto` for what the edge part says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Auto<T> {
+    #[default]
+    Auto,
+    Given(T),
+}
 
 /// `0`, `0,2` or `0-3`: processor cores.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +49,17 @@ pub(crate) fn threshold(text: &str) -> Result<Threshold, String> {
     number.ok_or_else(|| "write a confidence from 0 to 1, or more than 1 to ask for every token".to_owned())
 }
 
+pub(crate) fn threshold_or_auto(text: &str) -> Result<Auto<Threshold>, String> {
+    if text == "auto" { Ok(Auto::Auto) } else { threshold(text).map(Auto::Given) }
+}
+
+pub(crate) fn confidence(text: &str) -> Result<Auto<ConfidenceMeasure>, String> {
+    if text == "auto" {
+        return Ok(Auto::Auto);
+    }
+    text.parse().map(Auto::Given).map_err(|_| "the measures are auto, max-prob, margin, entropy and gate".to_owned())
+}
+
 pub(crate) fn mode(text: &str) -> Result<Mode, String> {
     let named = Mode::ALL.into_iter().find(|mode| mode.name() == text);
     named.ok_or_else(|| format!("the modes are {}", Mode::ALL.map(Mode::name).join(", ")))
@@ -60,6 +82,16 @@ mod tests {
         assert!(threshold("-0.1").is_err());
         assert!(threshold("nan").is_err());
         assert!(threshold("inf").is_ok());
+    }
+
+    #[test]
+    fn auto_is_a_word_for_thresholds_and_measures() {
+        assert_eq!(threshold_or_auto("auto"), Ok(Auto::Auto));
+        assert_eq!(threshold_or_auto("0.8"), Ok(Auto::Given(Threshold::DEFAULT)));
+        assert!(threshold_or_auto("high").is_err());
+        assert_eq!(confidence("auto"), Ok(Auto::Auto));
+        assert_eq!(confidence("max-prob"), Ok(Auto::Given(ConfidenceMeasure::MaxProb)));
+        assert!(confidence("p1").is_err_and(|message| message.contains("margin")));
     }
 
     #[test]

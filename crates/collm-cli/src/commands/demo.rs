@@ -7,12 +7,15 @@ mod comparison;
 pub(super) mod stage;
 
 use anyhow::Context as _;
-use collm_core::policy::Mode;
+use collm_core::{
+    confidence::ConfidenceMeasure,
+    policy::{Mode, Threshold},
+};
 use collm_link::LinkSpec;
 
 use self::{comparison::Comparison, stage::Stage};
 use crate::{
-    args::{DemoArgs, SplitShapeArgs},
+    args::{DemoArgs, SplitShapeArgs, values::Auto},
     client::{EdgeClient, Prompt, Question},
     commands::runtime,
     models::{self, Located},
@@ -33,17 +36,21 @@ pub(super) struct Scene {
     pub(super) model: Located,
     pub(super) parts: Parts,
     pub(super) upload_at: u32,
+    /// How the edge part's exits measure their confidence.
+    pub(super) confidence: Auto<ConfidenceMeasure>,
 }
 
 pub(super) fn run(args: &DemoArgs, progress: ProgressMode) -> anyhow::Result<()> {
-    let scene = Scene::prepare(&args.model, progress)?;
+    let prepared = Scene::prepare(&args.model, progress)?;
+    let scene = Scene { confidence: args.confidence, ..prepared };
     // The link lives on this runtime; the processes are children of this thread.
     let runtime = runtime()?;
     let spec = LinkSpec { rtt: args.rtt, up: args.bandwidth, down: args.bandwidth, ..LinkSpec::PERFECT };
     let mut stage = Stage::open(&scene, spec, &runtime, progress)?;
     introduce(args, &stage);
     let question =
-        Question::new(Prompt::Chat { system: None, user: args.prompt.clone() }, args.threshold, args.max_tokens);
+        Question::new(Prompt::Chat { system: None, user: args.prompt.clone() }, Threshold::DEFAULT, args.max_tokens)
+            .at(args.threshold);
     let answer = perform(stage.edge(), &question)?;
     anstream::println!("\n{}\n", ui::answer::legend(&answer));
     let comparison = Comparison::measure(&mut stage, &question, progress)?;
@@ -56,7 +63,7 @@ impl Scene {
         let model = models::locate(model, progress)?;
         let cut = Cut::settle(&SplitShapeArgs::default(), &model, progress)?;
         let parts = parts::ensure(&model, &cut, progress)?;
-        Ok(Self { model, parts, upload_at: cut.upload_at })
+        Ok(Self { model, parts, upload_at: cut.upload_at, confidence: Auto::Auto })
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     args::EdgeArgs,
     commands::{interrupted, runtime},
     edge_server::{EdgePlaces, EdgeServer},
+    exits::ExitSettings,
     failure::usage,
     models,
     nodes::{EdgeSetup, EngineSettings},
@@ -33,7 +34,8 @@ fn settle(args: &EdgeArgs, progress: ProgressMode) -> anyhow::Result<EdgeSetup> 
     };
     let file = models::open(&path)?;
     let settings = EngineSettings::settle(&args.engine, &file)?;
-    let setup = EdgeSetup::new(file, &settings, args.slots, args.deadline)?;
+    let exits = ExitSettings::settle(&file, args.confidence, args.threshold)?;
+    let setup = EdgeSetup::new(file, exits, &settings, args.slots, args.deadline)?;
     if args.cloud.is_some() { setup.settle_upload(&args.upload, progress) } else { Ok(setup) }
 }
 

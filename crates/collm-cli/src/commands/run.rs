@@ -5,7 +5,7 @@
 use std::{io::Read as _, path::PathBuf};
 
 use anyhow::Context as _;
-use collm_core::policy::Mode;
+use collm_core::policy::{Mode, Threshold};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     client::{EdgeClient, Prompt, Question},
     commands::runtime,
     edge_server::{EdgePlaces, EdgeServer},
+    exits::ExitSettings,
     failure::usage,
     models,
     nodes::{EdgeSetup, EngineSettings},
@@ -36,7 +37,8 @@ enum Answerer {
 pub(super) fn run(args: RunArgs, progress: ProgressMode) -> anyhow::Result<()> {
     let sampling = args.sampling.settle().map_err(|error| crate::failure::Usage(error.to_string()))?;
     let answerer = Answerer::settle(&args.who, args.mode, progress)?;
-    let mut question = Question::new(prompt(args.prompt, args.system, args.raw)?, args.threshold, args.max_tokens)
+    let mut question = Question::new(prompt(args.prompt, args.system, args.raw)?, Threshold::DEFAULT, args.max_tokens)
+        .at(args.threshold)
         .sampled(&sampling)
         .stopped_by(args.stop);
     if let Some(mode) = answerer.mode() {
@@ -115,7 +117,9 @@ impl Answerer {
             Self::Here { file, cloud, .. } => (models::open(&file)?, cloud),
         };
         let settings = EngineSettings::settle(engine, &file)?;
-        let mut setup = EdgeSetup::new(file, &settings, 1, who.deadline)?;
+        // The threshold goes with the question.
+        let exits = ExitSettings::settle(&file, who.confidence, None)?;
+        let mut setup = EdgeSetup::new(file, exits, &settings, 1, who.deadline)?;
         if cloud.is_some() {
             setup = setup.settle_upload(&who.upload, progress)?;
         }

@@ -6,6 +6,7 @@ use super::Event;
 use crate::{
     frame::{Open, ToCloud},
     ids::{Position, SessionId, SlotId, TokenId},
+    policy::Scope,
     sampling::{Scored, Scoring},
     states::{Encoding, StateBlock},
 };
@@ -49,6 +50,8 @@ pub struct Job {
     pub first: Position,
     /// Rows to score with the stage's exit, by rising position.
     pub scores: Vec<Scoring>,
+    /// What they cover.
+    pub scope: Scope,
 }
 
 /// Which layers a job runs.

@@ -2,7 +2,7 @@
 
 use crate::{
     ids::{SessionId, TokenId},
-    policy::{Mode, RunAhead, Threshold},
+    policy::{Mode, RunAhead, Thresholds},
     sampling::{Sampling, SamplingError},
 };
 
@@ -16,7 +16,7 @@ pub struct Request {
     /// How to make it.
     pub mode: Mode,
     /// When a guess is sure enough.
-    pub threshold: Threshold,
+    pub thresholds: Thresholds,
     /// Whether to go on while the cloud is asked.
     pub run_ahead: RunAhead,
     /// How tokens are drawn.

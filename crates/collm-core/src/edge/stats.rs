@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use super::{Source, Token};
-use crate::{frame::Answer, time::Time};
+use crate::{frame::Answer, policy::Threshold, time::Time};
 
 /// Sums over one answer. Bytes are the driver's to add: the core does not know how frames are written.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Stats {
+    /// Confidence from which on exit 1's guesses were taken; `None` if it was not asked.
+    pub exit1_threshold: Option<Threshold>,
+    /// Confidence from which on exit 2's guesses were taken; `None` if none was.
+    pub exit2_threshold: Option<Threshold>,
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
     /// Tokens that left at exit 1.

@@ -96,7 +96,7 @@ async fn start(adapt: impl FnOnce(ScriptedEngine) -> ScriptedEngine + Send + 'st
         ask_deadline: Duration::from_secs(60),
         breaker: BreakerConfig::default(),
     };
-    let options = EdgeOptions { config, cloud: None, limits: Limits::DEFAULT };
+    let options = EdgeOptions { config, judges: Default::default(), cloud: None, limits: Limits::DEFAULT };
     let engine = move || Ok::<_, Infallible>(adapt(ScriptedEngine::edge(script, sizes)));
     EdgeNode::start(options, engine).await.expect("a scripted engine always loads")
 }
@@ -114,7 +114,7 @@ pub(crate) fn card() -> ModelCard {
 }
 
 pub(crate) fn defaults() -> Defaults {
-    Defaults { mode: Mode::Standalone, threshold: Threshold::DEFAULT, tokens_max: 10 }
+    Defaults { mode: Mode::Standalone, thresholds: Threshold::DEFAULT.into(), calibrated: None, tokens_max: 10 }
 }
 
 pub(crate) async fn get(api: &Router, path: &str) -> Response<Body> {

@@ -7,12 +7,13 @@ use std::{
 };
 
 use collm_core::{
+    confidence::ConfidenceMeasure,
     edge::{Edge, EdgeConfig, Event, FinishReason, Job, JobOutcome, Output, Request, StreamId, SubmitError},
     frame::{Open, ToCloud, ToEdge},
     ids::{SessionId, SlotId},
 };
 use collm_engine::Engine;
-use collm_exec::EdgeExecutor;
+use collm_exec::{EdgeExecutor, Judges};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Span, error, info, info_span, trace};
 
@@ -59,12 +60,15 @@ pub(super) struct Driver {
     lost: VecDeque<(StreamId, String)>,
     /// Who waits for the last answer. Not empty: no new requests are taken.
     drained: Vec<oneshot::Sender<()>>,
+    /// Of the exits.
+    measures: [ConfidenceMeasure; 2],
 }
 
 /// One answer under way.
 struct Answering {
     events: mpsc::UnboundedSender<AnswerEvent>,
     traffic: Traffic,
+    measures: [ConfidenceMeasure; 2],
     span: Span,
 }
 
@@ -74,6 +78,7 @@ type Submitted = Result<mpsc::UnboundedReceiver<AnswerEvent>, SubmitError>;
 impl Driver {
     pub(super) async fn start<E, F, R>(
         config: EdgeConfig,
+        judges: Judges,
         cloud: Option<CloudChannel>,
         make_engine: F,
     ) -> Result<Self, EngineStartError>
@@ -83,10 +88,10 @@ impl Driver {
         R: Into<Box<dyn Error + Send + Sync>>,
     {
         let (report, arrivals) = mpsc::channel(ARRIVALS_MAX);
-        let second = config.second;
+        let (second, measures) = (config.second, judges.measures());
         let results = report.clone();
         let engine = EngineThread::start("edge-engine", move || {
-            make_engine().map(|engine| performer(EdgeExecutor::new(engine, second), results))
+            make_engine().map(|engine| performer(EdgeExecutor::new(engine, second).judged_by(judges), results))
         });
         Ok(Self {
             core: Edge::new(config),
@@ -99,6 +104,7 @@ impl Driver {
             streams: BTreeMap::new(),
             lost: VecDeque::new(),
             drained: Vec::new(),
+            measures,
         })
     }
 
@@ -150,7 +156,7 @@ impl Driver {
         let span = info_span!("answer", %session, mode = request.mode.name());
         self.core.submit(self.clock.now(), request)?;
         let (events, received) = mpsc::unbounded_channel();
-        self.answers.insert(session, Answering { events, traffic: Traffic::default(), span });
+        self.answers.insert(session, Answering { events, traffic: Traffic::default(), measures: self.measures, span });
         Ok(received)
     }
 
@@ -258,7 +264,8 @@ impl Answering {
             Event::Token(token) => AnswerEvent::Token(token),
             Event::Degraded(loss) => AnswerEvent::Degraded(loss),
             Event::Finished(reason, stats) => {
-                AnswerEvent::Finished(Box::new(Finished { reason, stats: *stats, traffic: self.traffic }))
+                let Self { traffic, measures, .. } = *self;
+                AnswerEvent::Finished(Box::new(Finished { reason, stats: *stats, measures, traffic }))
             }
             Event::Failed(why) => AnswerEvent::Failed(why),
         }

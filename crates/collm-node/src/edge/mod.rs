@@ -8,10 +8,12 @@ mod outbox;
 use std::{error::Error, net::IpAddr, ops::AddAssign, time::Duration};
 
 use collm_core::{
+    confidence::ConfidenceMeasure,
     edge::{EdgeConfig, FinishReason, Loss, Stats, Token},
     limits::Limits,
 };
 use collm_engine::Engine;
+use collm_exec::Judges;
 use tokio::sync::mpsc;
 use tonic::transport::Uri;
 
@@ -27,6 +29,8 @@ use crate::{engine_thread::EngineStartError, tls::Authorities};
 pub struct EdgeOptions {
     /// For the core. Whether there is a cloud is decided by `cloud`, not by [`EdgeConfig::has_cloud`].
     pub config: EdgeConfig,
+    /// How the exits say how sure they are of their guesses.
+    pub judges: Judges,
     /// Where to ask; `None` for an edge that is always alone.
     pub cloud: Option<CloudEndpoint>,
     /// What is accepted from the cloud.
@@ -109,6 +113,8 @@ pub struct Finished {
     pub reason: FinishReason,
     /// What the core counted.
     pub stats: Stats,
+    /// How exit 1 and exit 2 said how sure they were.
+    pub measures: [ConfidenceMeasure; 2],
     /// What went over the wire.
     pub traffic: Traffic,
 }
@@ -164,7 +170,7 @@ impl EdgeNode {
         let mut config = options.config;
         config.has_cloud = cloud.is_some();
         let (commands, received) = mpsc::unbounded_channel();
-        let driver = Driver::start(config, cloud, make_engine).await?;
+        let driver = Driver::start(config, options.judges, cloud, make_engine).await?;
         tokio::spawn(driver.run(received));
         Ok(EdgeHandle::new(commands))
     }

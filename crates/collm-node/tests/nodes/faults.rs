@@ -123,7 +123,8 @@ async fn an_edge_whose_engine_panics_leaves_nobody_hanging() {
 #[tokio::test]
 async fn what_cannot_start_says_why() {
     let missing = || Err::<ScriptedEngine, _>("no such file: edge.gguf");
-    let options = EdgeOptions { config: edge_config(), cloud: None, limits: Default::default() };
+    let options =
+        EdgeOptions { config: edge_config(), judges: Default::default(), cloud: None, limits: Default::default() };
     let edge = EdgeNode::start(options.clone(), missing).await.expect_err("there is no engine");
     assert_eq!(edge.to_string(), "cannot load the engine: no such file: edge.gguf");
     let nowhere = EdgeOptions { cloud: Some(CloudEndpoint::new("http://a b")), ..options };

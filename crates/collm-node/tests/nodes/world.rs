@@ -179,7 +179,7 @@ pub(crate) async fn start_edge<E: Engine + Send + 'static>(
     cloud: Option<CloudEndpoint>,
     engine: E,
 ) -> EdgeHandle {
-    let options = EdgeOptions { config, cloud, limits: Limits::DEFAULT };
+    let options = EdgeOptions { config, judges: Default::default(), cloud, limits: Limits::DEFAULT };
     EdgeNode::start(options, || Ok::<_, Infallible>(engine)).await.expect("a scripted engine always loads")
 }
 
@@ -253,7 +253,7 @@ pub(crate) fn request(number: u32, mode: Mode) -> Request {
         session: SessionId(SESSIONS.fetch_add(1, Ordering::Relaxed).into()),
         prompt: (0..20).map(|index| TokenId(1 + (number * 7 + index * 3) % 63)).collect(),
         mode,
-        threshold: Threshold::new(THRESHOLD).expect("a threshold"),
+        thresholds: Threshold::new(THRESHOLD).expect("a threshold").into(),
         run_ahead: RunAhead::Never,
         sampling: Sampling::GREEDY,
         tokens_max: 60,

@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::{CONTEXT, Scene};
 use crate::{
+    args::values::Auto,
     client::EdgeClient,
     process::{self, Server},
     ui::progress::ProgressMode,
@@ -57,7 +58,12 @@ impl Stage {
             .context("cannot start the link")?;
         let part = scene.parts.edge.display().to_string();
         let url = format!("http://{}", link.local_addr());
-        let edge = Server::start(&edge(cores.edge, &["--part", &part, "--cloud", &url]))?;
+        let measure = match scene.confidence {
+            Auto::Auto => "auto",
+            Auto::Given(measure) => measure.name(),
+        };
+        let arguments = ["--part", &part, "--cloud", &url, "--confidence", measure];
+        let edge = Server::start(&edge(cores.edge, &arguments))?;
         step.done("took");
         let files = Files { whole: scene.model.path.display().to_string(), upload_at: scene.upload_at };
         Ok(Self {

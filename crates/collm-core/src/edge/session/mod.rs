@@ -116,8 +116,15 @@ struct Draft {
 impl Session {
     pub(super) fn start(request: Request, slot: SlotId, submitted: Time, around: &mut Surroundings<'_>) -> Self {
         let id = request.session;
+        let policy = Policy::of(request.mode, request.thresholds, around.config.has_exit1);
+        let stats = Stats {
+            prompt_tokens: request.prompt.len() as u32,
+            exit1_threshold: policy.exit1,
+            exit2_threshold: Some(policy.exit2).filter(|threshold| threshold.is_reachable()),
+            ..Stats::default()
+        };
         let mut session = Self {
-            policy: Policy::of(request.mode, request.threshold, around.config.has_exit1),
+            policy,
             slot,
             tokens: request.prompt.clone(),
             drafts: VecDeque::new(),
@@ -131,7 +138,7 @@ impl Session {
             alone: false,
             submitted,
             waited: Duration::ZERO,
-            stats: Stats { prompt_tokens: request.prompt.len() as u32, ..Stats::default() },
+            stats,
             finished: false,
             request,
         };

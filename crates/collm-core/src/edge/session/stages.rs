@@ -6,7 +6,7 @@ use super::{Phase, Rows, Session, Surroundings, second_source};
 use crate::{
     edge::{Job, JobOutcome, Output, Source, Stage},
     ids::Position,
-    policy::{Decision, Mode},
+    policy::{Decision, Mode, Scope, Threshold},
 };
 
 impl Session {
@@ -27,9 +27,11 @@ impl Session {
         let is_last = first + rows == self.length();
         let tokens = self.tokens[first as usize..(first + rows) as usize].to_vec();
         let stage = Stage::First { tokens, upload: self.encoding_in_use(around.config) };
-        let scores = if is_last && self.policy.exit1.is_some() { vec![self.scoring()] } else { vec![] };
+        let threshold = self.policy.exit1.filter(|_| is_last);
+        let scores = threshold.map(|_| self.scoring()).into_iter().collect();
+        let scope = threshold.map_or(Scope::Full, |threshold| self.scope(threshold, false));
         self.phase = Phase::Computing(Rows::First(rows));
-        self.compute(Job { slot: self.slot, stage, first: Position(first), scores }, around);
+        self.compute(Job { slot: self.slot, stage, first: Position(first), scores, scope }, around);
     }
 
     pub(super) fn first_done(&mut self, rows: u32, outcome: JobOutcome, around: &mut Surroundings<'_>) {
@@ -70,8 +72,10 @@ impl Session {
         let first = self.second_filled;
         let rows = (self.first_filled - first).min(around.config.job_rows_max);
         let scores = if first + rows == self.length() { vec![self.scoring()] } else { vec![] };
+        let scope = self.scope(self.policy.exit2, !self.uplink.is_open());
+        let stage = Stage::Second { rows };
         self.phase = Phase::Computing(Rows::Second(rows));
-        self.compute(Job { slot: self.slot, stage: Stage::Second { rows }, first: Position(first), scores }, around);
+        self.compute(Job { slot: self.slot, stage, first: Position(first), scores, scope }, around);
     }
 
     pub(super) fn second_done(&mut self, rows: u32, outcome: JobOutcome, around: &mut Surroundings<'_>) {
@@ -90,6 +94,14 @@ impl Session {
             Decision::Ask => self.ask(Some(scored), around),
             Decision::Emit | Decision::Deeper => self.emit(scored, second_source(around.config), false, around),
         }
+    }
+
+    /// What a check covers whose guess is taken from `threshold` on, and below it if `is_last`.
+    fn scope(&self, threshold: Threshold, is_last: bool) -> Scope {
+        let sampling = &self.request.sampling;
+        // A biased token may be the likeliest without being on any list, and probabilities are of the whole vocabulary.
+        let looks_beyond = sampling.log_probs.is_some() || !sampling.bias.is_empty();
+        Scope::of_check(threshold, is_last || looks_beyond)
     }
 
     pub(super) fn compute(&self, job: Job, around: &mut Surroundings<'_>) {

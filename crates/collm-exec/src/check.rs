@@ -1,0 +1,223 @@
+//! An exit's check, after the engine's part of it: from a row of logits to a token and a confidence.
+//!
+//! The confidence is of what the exit's check sees, which is its shortlist if it has one. It means the same where all of the
+//! vocabulary was scored, and before penalties, which are the requester's and not the model's.
+
+use collm_core::{
+    confidence::ConfidenceMeasure,
+    distribution::Distribution,
+    ids::{Position, TokenId},
+    policy::Scope,
+    sampling::{LogitsError, Scored, Scoring, choose},
+};
+
+use collm_engine::Head;
+
+use crate::gate::{Gate, features_of};
+
+/// The logit of a token that was not scored: far below any other, and finite after any penalty.
+const NOT_SCORED: f32 = -1e30;
+
+/// How an exit says how sure it is of its guess.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Judge {
+    /// The highest probability (paper section IV-B).
+    #[default]
+    MaxProb,
+    /// How far the highest probability is ahead of the next.
+    Margin,
+    /// How far the entropy is below its maximum.
+    Entropy,
+    /// A fitted predictor.
+    Gate(Gate),
+}
+
+/// How the exits of an edge say how sure they are.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Judges {
+    /// Of exit 1.
+    pub exit1: Judge,
+    /// Of exit 2.
+    pub exit2: Judge,
+}
+
+impl Judge {
+    /// The measure that it computes.
+    pub fn measure(&self) -> ConfidenceMeasure {
+        match self {
+            Self::MaxProb => ConfidenceMeasure::MaxProb,
+            Self::Margin => ConfidenceMeasure::Margin,
+            Self::Entropy => ConfidenceMeasure::Entropy,
+            Self::Gate(_) => ConfidenceMeasure::Gate,
+        }
+    }
+
+    /// In `[0, 1]`. `logits` are of what the exit's check sees, `state` is what the LM head read.
+    pub fn confidence(&self, logits: &[f32], state: &[f32], position: Position) -> f32 {
+        let distribution = Distribution::of(logits);
+        match self {
+            Self::MaxProb => distribution.max_prob(),
+            Self::Margin => distribution.margin(),
+            Self::Entropy => distribution.certainty(),
+            Self::Gate(gate) => gate.confidence(state, &features_of(&distribution, position)),
+        }
+    }
+}
+
+impl Judges {
+    /// Of exit 1 and exit 2.
+    pub fn measures(&self) -> [ConfidenceMeasure; 2] {
+        [self.exit1.measure(), self.exit2.measure()]
+    }
+
+    /// A model's own head says it by its highest probability.
+    pub(crate) fn of(&self, head: Head) -> &Judge {
+        match head {
+            Head::Exit1 => &self.exit1,
+            Head::Exit2 => &self.exit2,
+            Head::Final => &Judge::MaxProb,
+        }
+    }
+}
+
+/// The check of one exit over one scope.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Check<'a> {
+    pub(crate) judge: &'a Judge,
+    pub(crate) shortlist: Option<&'a [TokenId]>,
+    /// What was scored.
+    pub(crate) scope: Scope,
+    /// Tokens of the model.
+    pub(crate) vocabulary: usize,
+}
+
+impl Check<'_> {
+    /// Logits of a row.
+    pub(crate) fn row_length(self) -> usize {
+        match (self.scope, self.shortlist) {
+            (Scope::Shortlist, Some(shortlist)) => shortlist.len(),
+            (Scope::Shortlist, None) | (Scope::Full, _) => self.vocabulary,
+        }
+    }
+
+    /// What the exit says after one row. `spare` is memory to work in.
+    pub(crate) fn row(
+        self,
+        logits: &mut [f32],
+        state: &[f32],
+        scoring: &Scoring,
+        spare: &mut Vec<f32>,
+    ) -> Result<Scored, LogitsError> {
+        let Some(shortlist) = self.shortlist else { return self.without_shortlist(logits, state, scoring) };
+        match self.scope {
+            Scope::Shortlist => {
+                let confidence = self.judge.confidence(logits, state, scoring.position);
+                spread(logits, shortlist, self.vocabulary, spare);
+                choose(spare, scoring).map(|scored| with_confidence(scored, confidence))
+            }
+            Scope::Full => {
+                spare.clear();
+                spare.extend(shortlist.iter().map(|token| logits[token.0 as usize]));
+                let confidence = self.judge.confidence(spare, state, scoring.position);
+                choose(logits, scoring).map(|scored| with_confidence(scored, confidence))
+            }
+        }
+    }
+
+    fn without_shortlist(self, logits: &mut [f32], state: &[f32], scoring: &Scoring) -> Result<Scored, LogitsError> {
+        // Drawing finds the highest probability anyway.
+        if *self.judge == Judge::MaxProb {
+            return choose(logits, scoring);
+        }
+        let confidence = self.judge.confidence(logits, state, scoring.position);
+        choose(logits, scoring).map(|scored| with_confidence(scored, confidence))
+    }
+}
+
+fn with_confidence(mut scored: Scored, confidence: f32) -> Scored {
+    scored.choice.confidence = confidence;
+    scored
+}
+
+/// The logits of a shortlist at their places in the vocabulary. Damaged ones stay damaged, and are refused with the row.
+fn spread(logits: &[f32], shortlist: &[TokenId], vocabulary: usize, row: &mut Vec<f32>) {
+    row.clear();
+    row.resize(vocabulary, NOT_SCORED);
+    for (token, &logit) in shortlist.iter().zip(logits) {
+        row[token.0 as usize] = logit;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use collm_core::sampling::Sampling;
+
+    use super::*;
+
+    const FULL: [f32; 6] = [1.0, 5.0, 0.0, 4.0, 2.0, -1.0];
+
+    fn shortlist() -> Vec<TokenId> {
+        [0, 3, 4].map(TokenId).to_vec()
+    }
+
+    fn check<'a>(judge: &'a Judge, shortlist: Option<&'a [TokenId]>, scope: Scope) -> Check<'a> {
+        Check { judge, shortlist, scope, vocabulary: FULL.len() }
+    }
+
+    fn row(check: Check<'_>, logits: &[f32], sampling: Sampling) -> (u32, f32) {
+        let scoring = Scoring::alone(Position(4), sampling);
+        let scored = check.row(&mut logits.to_vec(), &[], &scoring, &mut Vec::new()).unwrap();
+        (scored.choice.token.0, scored.choice.confidence)
+    }
+
+    #[test]
+    fn a_shortlist_says_how_sure_it_is_in_either_scope() {
+        let (judge, tokens) = (Judge::MaxProb, shortlist());
+        let brief = row(check(&judge, Some(&tokens), Scope::Shortlist), &[1.0, 4.0, 2.0], Sampling::GREEDY);
+        let full = row(check(&judge, Some(&tokens), Scope::Full), &FULL, Sampling::GREEDY);
+        assert_eq!((brief.0, full.0), (3, 1));
+        assert_eq!(brief.1, full.1);
+        let expected = 1.0 / (1.0 + (-2.0f32).exp() + (-3.0f32).exp());
+        assert!((brief.1 - expected).abs() < 1e-6, "{}", brief.1);
+    }
+
+    #[test]
+    fn measures_differ() {
+        let of = |judge: Judge| row(check(&judge, None, Scope::Full), &FULL, Sampling::GREEDY);
+        let total: f32 = FULL.iter().map(|logit| logit.exp()).sum();
+        let (first, second) = (5f32.exp() / total, 4f32.exp() / total);
+        let entropy: f32 = FULL.iter().map(|logit| -logit.exp() / total * (logit.exp() / total).ln()).sum();
+        let expected =
+            [(Judge::MaxProb, first), (Judge::Margin, first - second), (Judge::Entropy, 1.0 - entropy / 6f32.ln())];
+        for (judge, expected) in expected {
+            let found = of(judge.clone());
+            assert_eq!(found.0, 1);
+            assert!((found.1 - expected).abs() < 1e-5, "{judge:?}: {} is not {expected}", found.1);
+        }
+    }
+
+    #[test]
+    fn nothing_outside_the_shortlist_is_drawn() {
+        let (judge, tokens) = (Judge::MaxProb, shortlist());
+        let check = check(&judge, Some(&tokens), Scope::Shortlist);
+        for seed in 0..200 {
+            let sampling = Sampling { temperature: 50.0, repeat_penalty: 1.5, seed, ..Sampling::GREEDY };
+            let mut scoring = Scoring::alone(Position(1), sampling);
+            scoring.recent = (0..6).map(TokenId).collect();
+            let scored = check.row(&mut [1.0, 4.0, 2.0], &[], &scoring, &mut Vec::new()).unwrap();
+            assert!(tokens.contains(&scored.choice.token), "{:?}", scored.choice);
+        }
+    }
+
+    #[test]
+    fn damaged_logits_are_refused_in_every_scope() {
+        let (judge, tokens) = (Judge::Margin, shortlist());
+        let scoring = Scoring::alone(Position(0), Sampling::GREEDY);
+        let run = |check: Check<'_>, mut logits: Vec<f32>| check.row(&mut logits, &[], &scoring, &mut Vec::new());
+        assert_eq!(run(check(&judge, Some(&tokens), Scope::Shortlist), vec![1.0, f32::NAN, 0.0]), Err(LogitsError));
+        let mut full = FULL.to_vec();
+        full[5] = f32::INFINITY;
+        assert_eq!(run(check(&judge, Some(&tokens), Scope::Full), full.clone()), Err(LogitsError));
+        assert_eq!(run(check(&judge, None, Scope::Full), full), Err(LogitsError));
+    }
+}
