@@ -72,6 +72,14 @@ const RULES: &[Rule] = &[
         why: "the link carries bytes of any program and must not know what they mean",
     },
     Rule {
+        demand: Demand::Never { of: &["collm-train"], reach: &["collm-engine", "collm-ggml", "collm-core"] },
+        why: "training takes states as numbers: it builds without llama.cpp, and any engine may have computed them",
+    },
+    Rule {
+        demand: Demand::OnlyBy { dependency: "candle-core", users: &["collm-train"] },
+        why: "one crate trains; everything that serves runs on the engine",
+    },
+    Rule {
         demand: Demand::AtMost { of: "collm-stats", allowed: &["fastrand", "statrs", "thiserror"] },
         why: "statistics are pure functions of numbers and words, and can be checked by hand",
     },
