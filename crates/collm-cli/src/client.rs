@@ -50,9 +50,16 @@ pub(crate) struct Question {
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, Serialize)]
-struct Message {
+pub(crate) struct Message {
     role: &'static str,
     content: String,
+}
+
+impl Message {
+    /// `role`: system, user or assistant.
+    pub(crate) fn new(role: &'static str, content: impl Into<String>) -> Self {
+        Self { role, content: content.into() }
+    }
 }
 
 /// Text to continue, or a conversation for the model's chat template.
@@ -60,6 +67,7 @@ struct Message {
 pub(crate) enum Prompt {
     Raw(String),
     Chat { system: Option<String>, user: String },
+    Conversation(Vec<Message>),
 }
 
 /// A number, or the word for what was calibrated.
@@ -85,9 +93,10 @@ impl Question {
         let (prompt, messages) = match prompt {
             Prompt::Raw(text) => (Some(text), None),
             Prompt::Chat { system, user } => {
-                let system = system.map(|content| Message { role: "system", content });
-                (None, Some(system.into_iter().chain([Message { role: "user", content: user }]).collect()))
+                let system = system.map(|content| Message::new("system", content));
+                (None, Some(system.into_iter().chain([Message::new("user", user)]).collect()))
             }
+            Prompt::Conversation(turns) => (None, Some(turns)),
         };
         let greedy = Sampling::GREEDY;
         Self {
@@ -226,9 +235,10 @@ impl EdgeClient {
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
         }
-        let mut response = request
-            .send_json(question)
-            .with_context(|| format!("cannot ask the edge at {}; is `collm edge` running there?", self.url))?;
+        let mut response = request.send_json(question).map_err(|error| {
+            let message = format!("cannot ask the edge at {}; {}", self.url, advice(&error));
+            anyhow::Error::new(error).context(message)
+        })?;
         if !response.status().is_success() {
             bail!("{}", refusal(&mut response, &self.url));
         }
@@ -251,6 +261,14 @@ impl EdgeClient {
         }
         bail!("the edge ended in the middle of an answer")
     }
+}
+
+fn advice(error: &ureq::Error) -> &'static str {
+    // The name of the check that failed is nested as deep as the transport likes; its words are not.
+    if error.to_string().contains("certificate") {
+        return "is it the name that its certificate is for, and is --edge-ca FILE the authority that signed it?";
+    }
+    "is `collm edge` running there?"
 }
 
 fn authorities(file: &Path) -> anyhow::Result<RootCerts> {

@@ -5,7 +5,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc};
 use anyhow::Context as _;
 use collm_core::{edge::SecondStage, limits::Limits, policy::Mode};
 use collm_http::{Api, Defaults, ModelCard, Origin};
-use collm_node::{CloudEndpoint, EdgeNode, EdgeOptions, access::Access};
+use collm_node::{CloudEndpoint, EdgeHandle, EdgeNode, EdgeOptions, access::Access};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 
@@ -20,6 +20,7 @@ const TOKENS_MAX_DEFAULT: u32 = 256;
 /// A loaded edge that listens, but does not serve yet.
 pub(crate) struct EdgeServer {
     listener: TcpListener,
+    edge: EdgeHandle,
     api: Api,
     access: Access,
 }
@@ -60,15 +61,19 @@ impl EdgeServer {
         collm_node::metrics::describe();
         let edge = EdgeNode::start(options, move || setup.engine.load()).await?;
         step.done("took");
-        let api = Api::new(edge, Arc::new(model), card, defaults)
+        let api = Api::new(edge.clone(), Arc::new(model), card, defaults)
             .with_keys(places.access.keys)
             .with_origins(places.origins)
             .with_metrics(move || metrics.render());
-        Ok(Self { listener, api, access: places.access.access })
+        Ok(Self { listener, edge, api, access: places.access.access })
     }
 
     pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
         self.listener.local_addr().context("cannot tell where it listens")
+    }
+
+    pub(crate) fn edge(&self) -> EdgeHandle {
+        self.edge.clone()
     }
 
     /// Serves until `shutdown` resolves and the answers under way have ended.

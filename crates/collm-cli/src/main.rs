@@ -18,22 +18,24 @@ mod process;
 mod prompts;
 mod report;
 mod results;
+mod settings;
 mod text_model;
 mod ui;
 mod upload;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use crate::{args::Cli, ui::progress::ProgressMode};
+use crate::ui::progress::ProgressMode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match settings::parse(std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        Err(unusable) => return unusable.report(),
+    };
     ui::colour::choose(cli.color);
     logging::start(cli.verbose);
     let progress = ProgressMode::detect(cli.quiet);
-    match process::die_with_parent_if_asked().and_then(|()| commands::run(cli.command, progress)) {
+    match process::die_with_parent_if_asked().and_then(|()| commands::run(cli.command, progress, cli.verbose > 0)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error),
     }

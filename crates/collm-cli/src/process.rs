@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::args::values::Cores;
+use crate::{args::values::Cores, settings::without_settings};
 
 /// Environment variable by which a parent asks its child to die with it.
 const DIE_WITH_PARENT: &str = "COLLM_DIE_WITH_PARENT";
@@ -46,7 +46,7 @@ impl Server {
     pub(crate) fn start(arguments: &[String]) -> anyhow::Result<Self> {
         let name = arguments.first().map_or("server", String::as_str);
         let program = std::env::current_exe().context("cannot find the running program to start it again")?;
-        let mut child = Command::new(program)
+        let mut child = without_settings(&mut Command::new(program))
             .args(arguments)
             .env(DIE_WITH_PARENT, "1")
             .stdin(Stdio::null())

@@ -27,6 +27,7 @@ pub(crate) struct ReportStats {
     pub(crate) network_ms: f64,
     pub(crate) bytes_up: u64,
     pub(crate) bytes_down: u64,
+    pub(crate) prompt_tokens: u32,
     pub(crate) answer_tokens: u32,
     pub(crate) degraded_tokens: u32,
     pub(crate) cloud_share: f64,

@@ -3,6 +3,8 @@
 mod access;
 mod bench;
 mod calibrate;
+mod chat;
+mod config;
 mod demo;
 mod engine;
 mod eval;
@@ -18,6 +20,8 @@ pub(crate) use self::{
     access::{CloudAccessArgs, EdgeAccessArgs, ServerAccess, ServerAccessArgs},
     bench::{BenchArgs, BenchCommand, BenchEngineArgs, BenchNetworkArgs},
     calibrate::CalibrateArgs,
+    chat::ChatArgs,
+    config::{CompletionsArgs, ConfigArgs, ConfigCommand, ConfigShowArgs, ManArgs},
     demo::DemoArgs,
     engine::{EngineArgs, ExactUploadChoice, UploadArgs, UploadEncoding},
     eval::EvalArgs,
@@ -51,7 +55,7 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
     pub(crate) color: ColorWhen,
 
-    /// Say more on stderr: -v what happens, -vv also the tensor library
+    /// Say more on stderr: -v the numbers of an answer and what happens, -vv also the tensor library
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Output")]
     pub(crate) verbose: u8,
 
@@ -75,6 +79,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Answer one prompt
     Run(RunArgs),
+    /// Talk with a model
+    Chat(ChatArgs),
     /// Fetch a model into the cache
     Pull(PullArgs),
     /// List the models and parts in the cache
@@ -97,8 +103,14 @@ pub(crate) enum Command {
     Calibrate(CalibrateArgs),
     /// Tell how good an edge part is: agreement, coverage, calibration, texts
     Eval(EvalArgs),
+    /// Show what commands are told by file, environment and arguments
+    Config(ConfigArgs),
     /// Measure
     Bench(BenchArgs),
+    /// Print what completes commands in a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man(ManArgs),
 }
 
 #[cfg(test)]

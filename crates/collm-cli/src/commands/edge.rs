@@ -48,10 +48,13 @@ async fn serve(setup: EdgeSetup, places: EdgePlaces, drain: Duration, progress: 
         // Nobody listens any more if serving has failed meanwhile.
         let _ = told.send(());
     };
-    tokio::select! {
+    let edge = server.edge();
+    let served = tokio::select! {
         served = server.serve(shutdown) => served,
         () = overdue(stopping, drain) => Ok(()),
-    }
+    };
+    edge.stop().await;
+    served
 }
 
 /// Resolves when the answers under way have had their time.

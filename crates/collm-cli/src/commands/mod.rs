@@ -2,8 +2,11 @@
 
 mod bench;
 mod calibrate;
+mod chat;
 mod cloud;
+mod config;
 mod demo;
+mod describe;
 mod doctor;
 mod edge;
 mod eval;
@@ -21,17 +24,24 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{args::Command, ui::progress::ProgressMode};
 
-pub(crate) fn run(command: Command, progress: ProgressMode) -> anyhow::Result<()> {
+pub(crate) fn run(command: Command, progress: ProgressMode, verbose: bool) -> anyhow::Result<()> {
     match command {
         Command::Eval(args) => eval::run(&args, progress),
         Command::Calibrate(args) => calibrate::run(&args, progress),
+        Command::Config(args) => config::run(args),
+        Command::Completions(args) => {
+            describe::completions(&args);
+            Ok(())
+        }
+        Command::Man(args) => describe::man(&args),
         Command::Link(args) => link::run(&args),
         Command::Pull(args) => pull::run(&args, progress),
         Command::Ls(args) => ls::run(&args),
         Command::Rm(args) => rm::run(&args),
         Command::Split(args) => split::run(&args, progress),
         Command::Demo(args) => demo::run(&args, progress),
-        Command::Run(args) => run::run(args, progress),
+        Command::Run(args) => run::run(args, progress, verbose),
+        Command::Chat(args) => chat::run(args, progress, verbose),
         Command::Edge(args) => edge::run(args, progress),
         Command::Doctor(args) => doctor::run(&args),
         Command::Cloud(args) => cloud::run(&args, progress),

@@ -2,7 +2,7 @@
 //!
 //! The edge started here serves its API on loopback like any other, so that an answer looks the same whoever makes it.
 
-use std::{io::Read as _, path::PathBuf};
+use std::{io::Read as _, path::PathBuf, time::Instant};
 
 use anyhow::Context as _;
 use collm_core::policy::{Mode, Threshold};
@@ -27,14 +27,14 @@ const MODEL_DEFAULT: &str = "smollm2-135m";
 
 /// Who answers: decided.
 #[derive(Debug)]
-enum Answerer {
+pub(super) enum Answerer {
     /// A running edge, in its own mode if none is named.
     Running { url: String, mode: Option<Mode> },
     /// One that is started here.
     Here { file: PathBuf, cloud: Option<String>, mode: Mode },
 }
 
-pub(super) fn run(args: RunArgs, progress: ProgressMode) -> anyhow::Result<()> {
+pub(super) fn run(args: RunArgs, progress: ProgressMode, verbose: bool) -> anyhow::Result<()> {
     let sampling = args.sampling.settle().map_err(|error| crate::failure::Usage(error.to_string()))?;
     let answerer = Answerer::settle(&args.who, args.mode, progress)?;
     let mut question = Question::new(prompt(args.prompt, args.system, args.raw)?, Threshold::DEFAULT, args.max_tokens)
@@ -49,23 +49,32 @@ pub(super) fn run(args: RunArgs, progress: ProgressMode) -> anyhow::Result<()> {
     }
     // Held until the answer is complete: the edge lives in it.
     let runtime = runtime()?;
+    let began = Instant::now();
     let edge = answerer.edge(&runtime, &args.engine, &args.who, progress)?;
-    if args.json { print_json(&edge, &question) } else { print_text(&edge, &question) }
+    let load = args.who.edge.is_none().then(|| began.elapsed());
+    let answer = if args.json { print_json(&edge, &question)? } else { print_text(&edge, &question)? };
+    if verbose {
+        anstream::eprintln!("{}", ui::numbers::lines(&readable(answer)?, load));
+    }
+    Ok(())
 }
 
-fn print_json(edge: &EdgeClient, question: &Question) -> anyhow::Result<()> {
+fn print_json(edge: &EdgeClient, question: &Question) -> anyhow::Result<serde_json::Value> {
     let answer = edge.ask(question, &mut |_| Ok(()))?;
     println!("{}", serde_json::to_string_pretty(&answer)?);
-    Ok(())
+    Ok(answer)
 }
 
-fn print_text(edge: &EdgeClient, question: &Question) -> anyhow::Result<()> {
+fn print_text(edge: &EdgeClient, question: &Question) -> anyhow::Result<serde_json::Value> {
     let answer = edge.ask(question, &mut ui::answer::show)?;
-    let report: Report =
-        serde_json::from_value(answer).context("the edge's report cannot be read; is it of another version?")?;
     println!();
-    anstream::eprintln!("{}", ui::answer::legend(&report));
-    Ok(())
+    anstream::eprintln!("{}", ui::answer::legend(&readable(answer.clone())?));
+    Ok(answer)
+}
+
+/// The edge's report, as far as this program looks into it.
+pub(super) fn readable(answer: serde_json::Value) -> anyhow::Result<Report> {
+    serde_json::from_value(answer).context("the edge's report cannot be read; is it of another version?")
 }
 
 fn prompt(argument: String, system: Option<String>, raw: bool) -> anyhow::Result<Prompt> {
@@ -80,7 +89,7 @@ fn read_stdin() -> anyhow::Result<String> {
 }
 
 impl Answerer {
-    fn settle(who: &WhoArgs, mode: Option<Mode>, progress: ProgressMode) -> anyhow::Result<Self> {
+    pub(super) fn settle(who: &WhoArgs, mode: Option<Mode>, progress: ProgressMode) -> anyhow::Result<Self> {
         if let Some(url) = &who.edge {
             return Ok(Self::Running { url: url.clone(), mode });
         }
@@ -98,14 +107,14 @@ impl Answerer {
         Ok(Self::Here { file: file(who, mode, progress)?, cloud: who.cloud.clone(), mode })
     }
 
-    fn mode(&self) -> Option<Mode> {
+    pub(super) fn mode(&self) -> Option<Mode> {
         match self {
             Self::Running { mode, .. } => *mode,
             Self::Here { mode, .. } => Some(*mode),
         }
     }
 
-    fn edge(
+    pub(super) fn edge(
         self,
         runtime: &Runtime,
         engine: &EngineArgs,

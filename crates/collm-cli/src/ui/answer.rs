@@ -26,11 +26,16 @@ pub(crate) fn show(shown: Shown<'_>) -> anyhow::Result<()> {
 
 /// Who decided how much, and what it took: the last line of an answer.
 pub(crate) fn legend(report: &Report) -> String {
-    let sources = [Source::Exit1, Source::Exit2, Source::Cloud, Source::Whole];
-    let count = |source: Source| report.tokens.iter().filter(|token| token.source == source.name()).count();
-    let counted = sources.into_iter().map(|source| (source, count(source))).filter(|(_, count)| *count > 0);
+    let counted = by_source(report).into_iter();
     let entries: Vec<String> = counted.map(|(source, count)| entry(source, count, report.tokens.len())).collect();
     format!("{}  {}", entries.join("  "), Painted(FAINT, summary(report)))
+}
+
+/// Who decided how many tokens; those who decided any.
+pub(super) fn by_source(report: &Report) -> Vec<(Source, usize)> {
+    let sources = [Source::Exit1, Source::Exit2, Source::Cloud, Source::Whole];
+    let count = |source: Source| report.tokens.iter().filter(|token| token.source == source.name()).count();
+    sources.into_iter().map(|source| (source, count(source))).filter(|(_, count)| *count > 0).collect()
 }
 
 fn entry(source: Source, count: usize, all: usize) -> String {

@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod colour;
+pub(crate) mod numbers;
 pub(crate) mod progress;
 pub(crate) mod table;
 

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead as _, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
 };
 
 use serde_json::{Value, json};
@@ -22,7 +22,10 @@ pub(crate) fn collm(arguments: &[&str]) -> Command {
     command
         .args(arguments)
         .stdin(Stdio::null())
+        .env("COLLM_CONFIG", "")
         .env_remove("COLLM_LOG")
+        .env_remove("COLLM_API_KEY")
+        .env_remove("COLLM_CLOUD_KEY")
         .env_remove("NO_COLOR")
         .env_remove("CLICOLOR_FORCE");
     command
@@ -117,6 +120,11 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// How it ended, once it has.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("it was started here")
     }
 
     pub(crate) fn id(&self) -> u32 {

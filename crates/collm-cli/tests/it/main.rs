@@ -5,10 +5,14 @@
 mod access;
 mod answers;
 mod bad_inputs;
+mod chat;
 mod demo;
 mod eval;
+mod encryption;
 mod harness;
 mod memory;
 mod reference;
 mod restarts;
+mod settings;
+mod stopping;
 mod words;

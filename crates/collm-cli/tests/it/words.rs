@@ -2,8 +2,26 @@
 
 use crate::harness::{collm, run, run_err, run_ok, stderr, stdout};
 
-const COMMANDS: [&str; 14] =
-    ["demo", "run", "pull", "ls", "rm", "inspect", "split", "cloud", "edge", "link", "doctor", "eval", "calibrate", "bench"];
+const COMMANDS: [&str; 18] = [
+    "demo",
+    "run",
+    "pull",
+    "ls",
+    "rm",
+    "inspect",
+    "split",
+    "cloud",
+    "edge",
+    "link",
+    "doctor",
+    "bench",
+    "config",
+    "completions",
+    "man",
+    "chat",
+    "eval",
+    "calibrate",
+];
 
 #[test]
 fn every_command_explains_itself() {

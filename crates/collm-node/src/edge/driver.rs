@@ -113,8 +113,8 @@ impl Driver {
         while !self.is_drained() {
             tokio::select! {
                 command = commands.recv() => match command {
+                    Some(Command::Stop) | None => break,
                     Some(command) => self.handle_command(command),
-                    None => break,
                 },
                 Some(arrival) = self.arrivals.recv() => self.handle_arrival(arrival),
                 () = self.clock.reach(self.core.poll_timeout()) => self.core.handle_timeout(self.clock.now()),
@@ -148,6 +148,8 @@ impl Driver {
             }
             Command::Finish(session, reason) => self.core.finish(self.clock.now(), session, reason),
             Command::Drain(done) => self.drained.push(done),
+            // The loop has ended with it.
+            Command::Stop => {}
         }
     }
 

@@ -21,6 +21,7 @@ pub(super) enum Command {
     Submit(Request, oneshot::Sender<Result<mpsc::UnboundedReceiver<AnswerEvent>, SubmitError>>),
     Finish(SessionId, FinishReason),
     Drain(oneshot::Sender<()>),
+    Stop,
 }
 
 /// A running edge. Clones are handles of the same edge.
@@ -71,6 +72,13 @@ impl EdgeHandle {
     /// Whether requests can still be served.
     pub fn is_running(&self) -> bool {
         !self.commands.is_closed()
+    }
+
+    /// Ends the edge, whatever is under way, and waits until its engine is gone: a process must not end while it computes.
+    pub async fn stop(&self) {
+        if self.commands.send(Command::Stop).is_ok() {
+            self.commands.closed().await;
+        }
     }
 }
 

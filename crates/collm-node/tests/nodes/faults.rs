@@ -142,3 +142,20 @@ async fn a_cloud_is_not_exposed_by_accident() {
     let served = CloudNode::serve(listener, cloud_options(), engine, std::future::pending()).await;
     assert!(matches!(served, Err(CloudServeError::Exposed(_))));
 }
+
+#[tokio::test]
+async fn an_edge_that_is_stopped_ends_its_answers_and_its_engine() {
+    let (engine, gate) = GatedEngine::new(ScriptedEngine::edge(script(), sizes()));
+    let edge = start_edge(edge_config(), None, engine).await;
+    let stream = edge.submit(request(1, Mode::Standalone)).await.expect("taken");
+    // The engine waits in the middle of a token; only when it is let go can the edge have stopped.
+    let stopping = tokio::spawn({
+        let edge = edge.clone();
+        async move { edge.stop().await }
+    });
+    let events: Vec<_> = stream.collect().await;
+    assert_eq!(events.last(), Some(&AnswerEvent::Failed("the edge has stopped".into())));
+    drop(gate);
+    stopping.await.expect("it stops");
+    assert!(!edge.is_running());
+}

@@ -1,0 +1,50 @@
+//! Arguments of `collm chat`.
+
+use clap::{ArgGroup, Args};
+use collm_core::policy::{Mode, Threshold};
+
+use super::{
+    EngineArgs,
+    run::{SamplingArgs, WhoArgs},
+    values,
+};
+
+#[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("where").args(["part", "model", "edge"]),
+    after_help = "\
+Who answers is chosen as in `collm run`. Within the conversation: /mode, /threshold, /stats, /clear, /help. Ctrl-c ends an
+answer, ctrl-d the conversation. Without a terminal, each line of stdin is said in turn.
+
+Examples:
+  collm chat
+  collm chat --edge http://127.0.0.1:8080
+  collm chat --part parts/edge.gguf --cloud http://127.0.0.1:7070 --threshold 0.9
+  printf 'Hi\\n/stats\\n' | collm chat"
+)]
+pub(crate) struct ChatArgs {
+    /// whole, cloud, naive, standalone, collaborative or exact (the whole model's text, always) [default: collaborative with --cloud or --edge, else whole]
+    #[arg(long, value_parser = values::mode)]
+    pub(crate) mode: Option<Mode>,
+
+    /// Confidence from which on the edge's own guess is taken
+    #[arg(long, value_name = "0..1", default_value = "0.8", value_parser = values::threshold)]
+    pub(crate) threshold: Threshold,
+
+    /// Tokens of an answer at most
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_tokens: u32,
+
+    /// What the model is told before the conversation
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) who: WhoArgs,
+
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
