@@ -1,9 +1,10 @@
 //! What a model would say next: its most likely tokens with their log-probabilities, and drawing from them.
 
-use collm_core::ids::{Position, TokenId};
-use collm_core::sampling::{Sampling, choose};
+use collm_core::distribution::Distribution;
+use collm_core::ids::TokenId;
 
 use crate::TuneError;
+use crate::observe::most_likely;
 
 /// The most likely tokens of one position, most likely first.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,9 +20,9 @@ impl Candidates {
     ///
     /// # Errors
     /// [`TuneError::Logits`] if one of them is no number or there are none.
-    pub fn of(logits: &mut [f32], count: usize) -> Result<Self, TuneError> {
-        let choice = choose(logits, &Sampling::GREEDY, Position(0), &[]).map_err(|_| TuneError::Logits)?;
-        let log_sum = logits[choice.token.0 as usize] - choice.confidence.ln();
+    pub fn of(logits: &[f32], count: usize) -> Result<Self, TuneError> {
+        most_likely(logits)?;
+        let log_sum = Distribution::of(logits).log_sum_exp();
         let best = largest(logits, count);
         Ok(Self {
             log_probabilities: best.iter().map(|&token| logits[token as usize] - log_sum).collect(),
@@ -32,6 +33,11 @@ impl Candidates {
     /// The most likely token.
     pub fn best(&self) -> TokenId {
         self.ids[0]
+    }
+
+    /// The probability of the most likely token.
+    pub fn confidence(&self) -> f32 {
+        self.log_probabilities[0].exp().min(1.0)
     }
 
     /// A token from those that together reach `top_p`, at `temperature`, chosen by `uniform` in `[0, 1)`.
@@ -89,21 +95,21 @@ mod tests {
 
     #[test]
     fn probabilities_are_of_the_whole_vocabulary() {
-        let mut logits = [0.0, 3.0, 1.0, 2.0];
+        let logits = [0.0, 3.0, 1.0, 2.0];
         let total: f32 = logits.iter().map(|logit: &f32| logit.exp()).sum();
-        let candidates = Candidates::of(&mut logits, 2).unwrap();
+        let candidates = Candidates::of(&logits, 2).unwrap();
         assert_eq!(candidates.ids, [TokenId(1), TokenId(3)]);
         for (log_probability, logit) in candidates.log_probabilities.iter().zip([3.0_f32, 2.0]) {
             assert!((log_probability.exp() - logit.exp() / total).abs() < 1e-5);
         }
-        for mut damaged in [vec![], vec![1.0, f32::NAN], vec![f32::INFINITY]] {
-            assert!(matches!(Candidates::of(&mut damaged, 2), Err(TuneError::Logits)), "{damaged:?}");
+        for damaged in [vec![], vec![1.0, f32::NAN], vec![f32::INFINITY]] {
+            assert!(matches!(Candidates::of(&damaged, 2), Err(TuneError::Logits)), "{damaged:?}");
         }
     }
 
     #[test]
     fn draws_follow_temperature_and_stay_in_the_nucleus() {
-        let candidates = Candidates::of(&mut [0.0, 3.0, 1.0, 2.0], 4).unwrap();
+        let candidates = Candidates::of(&[0.0, 3.0, 1.0, 2.0], 4).unwrap();
         let share = |temperature, top_p, token| {
             let draws = (0..1000).map(|step| candidates.draw(temperature, top_p, step as f32 / 1000.0));
             draws.filter(|drawn| *drawn == TokenId(token)).count()

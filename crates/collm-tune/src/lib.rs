@@ -6,14 +6,18 @@
 
 pub mod candidates;
 pub mod corpus;
+pub mod cost;
 pub mod dialogue;
 mod error;
 pub mod observe;
 pub mod reader;
+pub mod search;
 pub mod shortlist;
+pub mod states;
 pub mod teacher;
 pub mod text;
 
 pub use corpus::{Corpus, Sequence, Share};
 pub use error::TuneError;
+pub use states::States;
 pub use teacher::{Teacher, TeacherOptions};

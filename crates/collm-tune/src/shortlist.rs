@@ -40,7 +40,9 @@ impl Frequencies {
         let mut kept: BTreeSet<TokenId> = all().filter(needed).chain(vocabulary.end_tokens().iter().copied()).collect();
         if kept.len() > size {
             let needed = kept.len();
-            return Err(TuneError::Options(format!("a shortlist of {size} tokens has no room for {needed} of one byte")));
+            return Err(TuneError::Options(format!(
+                "a shortlist of {size} tokens has no room for {needed} of one byte"
+            )));
         }
         let mut frequent: Vec<TokenId> = all().filter(|token| !kept.contains(token)).collect();
         frequent.sort_by_key(|token| std::cmp::Reverse(self.counts[token.0 as usize]));

@@ -47,7 +47,7 @@ impl Teacher {
             context: options.context,
             batch_rows_max: PROMPT_ROWS_MAX + options.slots,
             threads: options.threads.clone(),
-            device: None,
+            ..LoadOptions::default()
         };
         let engine = GgmlEngine::load(file, &options)?;
         let (rows, tokens, uploaded, last, scores) = Default::default();
@@ -95,9 +95,9 @@ impl Teacher {
     ///
     /// # Errors
     /// [`TuneError::Engine`].
-    pub fn score(&mut self, last: &[f32]) -> Result<&mut [f32], TuneError> {
+    pub fn score(&mut self, last: &[f32]) -> Result<&[f32], TuneError> {
         self.engine.score(Head::Final, Scope::Full, last, &mut self.scores)?;
-        Ok(&mut self.scores.logits)
+        Ok(&self.scores.logits)
     }
 
     /// Forgets what a slot holds from position `length` on.

@@ -170,7 +170,8 @@ impl Room<'_> {
     /// One token more in every slot whose prompt has been read.
     fn round(&mut self, teacher: &mut Teacher) -> Result<Round, TuneError> {
         let chosen = self.chosen();
-        let pieces: Vec<(SlotId, &[TokenId])> = chosen.iter().map(|&index| (slot(index), self.pending(index))).collect();
+        let pieces: Vec<(SlotId, &[TokenId])> =
+            chosen.iter().map(|&index| (slot(index), self.pending(index))).collect();
         let rows = pieces.iter().map(|(_, tokens)| tokens.len()).sum();
         let lengths: Vec<usize> = pieces.iter().map(|(_, tokens)| tokens.len()).collect();
         let width = teacher.width();
@@ -183,7 +184,7 @@ impl Room<'_> {
         }
         let vocabulary = teacher.vocabulary();
         let mut texts = 0;
-        for (&index, logits) in chosen.iter().zip(teacher.score(&states)?.chunks_exact_mut(vocabulary)) {
+        for (&index, logits) in chosen.iter().zip(teacher.score(&states)?.chunks_exact(vocabulary)) {
             let mut writing = self.slots[index].take().expect("chosen slots have a text");
             let stage = writing.stage;
             let candidates = Candidates::of(logits, writing.candidates_needed())?;

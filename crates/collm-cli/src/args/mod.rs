@@ -12,6 +12,7 @@ mod link;
 mod model;
 mod run;
 mod serve;
+mod tune;
 pub(crate) mod values;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
@@ -29,6 +30,7 @@ pub(crate) use self::{
     model::{ExitsArgs, ExitsChoice, InspectArgs, LsArgs, PullArgs, RmArgs, SplitArgs, SplitShapeArgs},
     run::{RunArgs, WhoArgs},
     serve::{CloudArgs, CloudMemoryArgs, DoctorArgs, EdgeArgs},
+    tune::TuneArgs,
 };
 
 /// One language model, run by an edge and a cloud together.
@@ -99,6 +101,8 @@ pub(crate) enum Command {
     Link(LinkArgs),
     /// Check processor, devices, cache and cloud
     Doctor(DoctorArgs),
+    /// Have a model write text, and find by it what an edge part can do without
+    Tune(TuneArgs),
     /// Find thresholds that keep a promise, and write them into a file of fitted exits
     Calibrate(CalibrateArgs),
     /// Tell how good an edge part is: agreement, coverage, calibration, texts

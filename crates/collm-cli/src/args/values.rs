@@ -34,6 +34,12 @@ pub(crate) fn cores(text: &str) -> Result<Cores, String> {
     cores.map(Cores).ok_or_else(|| "write cores as in 0,2-3".to_owned())
 }
 
+/// `0.8`: a share of something, above 0 and at most 1.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| *number > 0.0 && *number <= 1.0);
+    number.ok_or_else(|| "write a share above 0 and at most 1, as in 0.8".to_owned())
+}
+
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "write a time as in 80ms, 2s or 5min".to_owned())
 }

@@ -18,6 +18,7 @@ mod pull;
 mod rm;
 mod run;
 mod split;
+mod tune;
 
 use anyhow::Context as _;
 use tokio::runtime::{Builder, Runtime};
@@ -26,6 +27,7 @@ use crate::{args::Command, ui::progress::ProgressMode};
 
 pub(crate) fn run(command: Command, progress: ProgressMode, verbose: bool) -> anyhow::Result<()> {
     match command {
+        Command::Tune(args) => tune::run(&args, progress),
         Command::Eval(args) => eval::run(&args, progress),
         Command::Calibrate(args) => calibrate::run(&args, progress),
         Command::Config(args) => config::run(args),

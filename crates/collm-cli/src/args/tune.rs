@@ -1,0 +1,81 @@
+//! Arguments of `collm tune`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::values::{self, Layers};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+No data is needed: the model writes what users could ask, and then the answers, into the work folder. A run that was stopped goes
+on where it was; a later run with more --tokens adds to the text.
+
+--search-tail looks for the layers that an edge part can do without: it leaves out one layer after the other, each time the one
+that costs the fewest of the whole model's tokens, on text that is held back from fitting. Costs are measured on this machine.
+
+Examples:
+  collm tune smollm2-135m --work tune --tokens 300000
+  collm tune smollm2-135m --work tune --search-tail --edge-cost 0.8
+  collm tune model.gguf --upload-at 8 --prompts prompts.jsonl --search-tail --edge-cost 0.6 --tail-type q4_0")]
+pub(crate) struct TuneArgs {
+    /// A path or reference of a whole model
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+
+    /// Folder for the text and for what is found
+    #[arg(long, value_name = "DIR", default_value = "tune")]
+    pub(crate) work: PathBuf,
+
+    /// Threads that compute [default: the cores it may use]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub(crate) threads: Option<u32>,
+
+    /// Tokens of answers to have in the end
+    #[arg(long, value_name = "N", default_value_t = 300_000, help_heading = "Text")]
+    pub(crate) tokens: usize,
+
+    /// JSON lines with what users asked, answered before the model's own
+    #[arg(long, value_name = "FILE", help_heading = "Text")]
+    pub(crate) prompts: Option<PathBuf>,
+
+    /// Names the text: the same seed, the same text
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Text")]
+    pub(crate) seed: u64,
+
+    /// Texts written at once
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024), help_heading = "Text")]
+    pub(crate) at_once: u32,
+
+    /// Layers before the upload [default: the model's preset]
+    #[arg(long, value_name = "N", help_heading = "Tail")]
+    pub(crate) upload_at: Option<u32>,
+
+    /// Look for the best tails
+    #[arg(long, help_heading = "Tail")]
+    pub(crate) search_tail: bool,
+
+    /// Cost of the edge part to aim at, as a share of the whole model's decoding
+    #[arg(long, value_name = "SHARE", default_value_t = 0.8, value_parser = values::share, requires = "search_tail", help_heading = "Tail")]
+    pub(crate) edge_cost: f64,
+
+    /// Tails that each step of the search goes on with
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=32), requires = "search_tail", help_heading = "Tail")]
+    pub(crate) beam: u32,
+
+    /// Held-back positions that tails are judged by
+    #[arg(long, value_name = "N", default_value_t = 2500, requires = "search_tail", help_heading = "Tail")]
+    pub(crate) positions: usize,
+
+    /// Judge this tail only, as in 10-11,16-29
+    #[arg(long, value_name = "LAYERS", value_parser = values::layers, conflicts_with = "search_tail", help_heading = "Tail")]
+    pub(crate) tail: Option<Layers>,
+
+    /// Type that the tail's matrices will have, as in q4_0: what its layers cost [default: the model's]
+    #[arg(long, value_name = "TYPE", help_heading = "Tail")]
+    pub(crate) tail_type: Option<String>,
+
+    /// Tokens that an exit's check scores, of the whole vocabulary
+    #[arg(long, value_name = "N", default_value_t = 12_288, help_heading = "Tail")]
+    pub(crate) shortlist: usize,
+}
