@@ -124,26 +124,26 @@ impl Layer {
     }
 
     /// From the gradient of the states after the layer to those of the states before it, and of the parameters one after another.
-    pub(crate) fn backward(&self, trace: &Trace, given: Matrix) -> Result<(Matrix, Vec<f32>)> {
+    pub(crate) fn backward(&self, trace: &Trace, given: &Matrix) -> Result<(Matrix, Vec<f32>)> {
         let mut gradients =
             Gradients { deltas: [const { None }; MATRICES.len()], gains: [const { None }; GAINS.len()] };
         let to_middle = self.through_feed_forward(trace, given, &mut gradients)?;
-        let to_states = self.through_attention(trace, to_middle, &mut gradients)?;
+        let to_states = self.through_attention(trace, &to_middle, &mut gradients)?;
         Ok((to_states, gradients.flat()))
     }
 
-    fn through_feed_forward(&self, trace: &Trace, given: Matrix, gradients: &mut Gradients) -> Result<Matrix> {
+    fn through_feed_forward(&self, trace: &Trace, given: &Matrix, gradients: &mut Gradients) -> Result<Matrix> {
         let to_down = self.through_normed(FFN_POST_NORM, &trace.ffn_out, given.clone(), gradients);
         let to_gated = self.through_projection(DOWN, &trace.gated, &to_down, gradients)?;
         let [to_gate, to_up] = self.gate.backward(&trace.gate, &trace.up, to_gated);
         let mut to_in = self.through_projection(GATE, &trace.ffn_in, &to_gate, gradients)?;
         to_in.add(&self.through_projection(UP, &trace.ffn_in, &to_up, gradients)?);
         let mut to_middle = self.through_norm(FFN_NORM, &trace.middle, to_in, gradients);
-        to_middle.add(&given);
+        to_middle.add(given);
         Ok(to_middle)
     }
 
-    fn through_attention(&self, trace: &Trace, given: Matrix, gradients: &mut Gradients) -> Result<Matrix> {
+    fn through_attention(&self, trace: &Trace, given: &Matrix, gradients: &mut Gradients) -> Result<Matrix> {
         let to_out = self.through_normed(ATTENTION_POST_NORM, &trace.attention_out, given.clone(), gradients);
         let to_attended = self.through_projection(ATTENTION_OUT, &trace.attended, &to_out, gradients)?;
         let (queries, keys) = (trace.queries.result(), trace.keys.result());
@@ -154,7 +154,7 @@ impl Layer {
         to_in.add(&self.through_projection(KEY, &trace.attention_in, &to_keys, gradients)?);
         to_in.add(&self.through_projection(VALUE, &trace.attention_in, &to_values, gradients)?);
         let mut to_states = self.through_norm(ATTENTION_NORM, &trace.states, to_in, gradients);
-        to_states.add(&given);
+        to_states.add(given);
         Ok(to_states)
     }
 
@@ -249,7 +249,7 @@ mod tests {
                 |inputs, given| {
                     let layer = layer(&inputs[1..], every_norm);
                     let (_, trace) = layer.forward(inputs[0].clone()).unwrap();
-                    let (to_states, flat) = layer.backward(&trace, given.clone()).unwrap();
+                    let (to_states, flat) = layer.backward(&trace, given).unwrap();
                     let mut rest = flat.as_slice();
                     let mut parts = vec![to_states.into_values()];
                     parts.extend(

@@ -49,10 +49,7 @@ impl Piece {
         let state = &self.states[position * self.width..][..self.width];
         let weight = self.weights[position];
         let mut likely = self.candidates(position).map(|(_, log_probability)| log_probability);
-        state.iter().all(|value| value.is_finite())
-            && weight.is_finite()
-            && weight >= 0.0
-            && likely.all(|log_probability| log_probability.is_finite())
+        state.iter().all(|value| value.is_finite()) && weight.is_finite() && weight >= 0.0 && likely.all(f32::is_finite)
     }
 
     /// Positions.

@@ -98,7 +98,7 @@ impl CustomOp2 for LayerOperation {
         let Some(trace) = self.trace.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             bail!("a layer that does not learn has no gradient")
         };
-        let (to_states, to_parameters) = self.layer.backward(&trace, matrix(given)?)?;
+        let (to_states, to_parameters) = self.layer.backward(&trace, &matrix(given)?)?;
         gradients((to_states.into_values(), states), (to_parameters, parameters))
     }
 }

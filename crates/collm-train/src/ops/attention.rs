@@ -244,7 +244,7 @@ pub(crate) mod tests {
         let inputs = [(1, 32), (2, 16), (3, 16)].map(|(seed, width)| random(seed, first + rows, width));
         let together = run(&[0..first, first..first + rows], &inputs);
         let own = inputs.map(|input| Matrix::new(input.values()[first * input.columns()..].to_vec(), input.columns()));
-        let alone = run(&[0..rows], &own);
+        let alone = run(std::slice::from_ref(&(0..rows)), &own);
         assert!(together[first * 32..].iter().zip(&alone).all(|(a, b)| (a - b).abs() < 1e-5));
     }
 }

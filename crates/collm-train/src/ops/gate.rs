@@ -17,7 +17,7 @@ pub(crate) enum Activation {
 pub(crate) struct Gate(pub(crate) Activation);
 
 /// Twice the root of 2 / pi, since `tanh(u) = 2 sigmoid(2u) - 1`.
-const GELU_FACTOR: f32 = 1.595_769_1;
+const GELU_FACTOR: f32 = 1.595_769;
 const GELU_CUBE: f32 = 0.044_715;
 
 fn gelu_inner(x: f32) -> f32 {
