@@ -84,7 +84,7 @@ impl Cut {
                 model.reference
             ));
         };
-        if let (None, Some(exits)) = (&args.fitted.exits, builtin_exits::of(alias)) {
+        if let (None, Some(exits)) = (&args.exits, builtin_exits::of(alias)) {
             let exits = ExitsFile::from_bytes(exits.to_vec()).context("the exits in this program are unusable")?;
             return Ok(Self::of_exits(exits));
         }
@@ -96,7 +96,7 @@ impl Cut {
 
 /// The exits in the file that a person named, if they named one.
 fn chosen_exits(args: &SplitShapeArgs) -> anyhow::Result<Option<ExitsFile>> {
-    match &args.fitted.exits {
+    match &args.exits {
         Some(ExitsChoice::File(path)) => Ok(Some(ExitsFile::open(path)?)),
         Some(ExitsChoice::Without) | None => Ok(None),
     }

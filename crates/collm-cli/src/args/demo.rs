@@ -6,7 +6,10 @@ use clap::Args;
 use collm_core::{confidence::ConfidenceMeasure, policy::Threshold};
 use collm_link::Bandwidth;
 
-use super::values::{self, Auto};
+use super::{
+    ExitsChoice,
+    values::{self, Auto},
+};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -41,7 +44,11 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) max_tokens: u32,
 
-    /// Model to split: path or reference; it needs a preset
+    /// Model to split: path or reference; without --exits it needs a preset
     #[arg(long, value_name = "REF", default_value = "smollm2-135m")]
     pub(crate) model: String,
+
+    /// File of fitted exits to split it with; none leaves out those that come with this program
+    #[arg(long, value_name = "FILE|none")]
+    pub(crate) exits: Option<ExitsChoice>,
 }

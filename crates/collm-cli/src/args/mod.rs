@@ -27,7 +27,7 @@ pub(crate) use self::{
     engine::{EngineArgs, ExactUploadChoice, UploadArgs, UploadEncoding},
     eval::EvalArgs,
     link::LinkArgs,
-    model::{ExitsArgs, ExitsChoice, InspectArgs, LsArgs, PullArgs, RmArgs, SplitArgs, SplitShapeArgs},
+    model::{ExitsChoice, InspectArgs, LsArgs, PullArgs, RmArgs, SplitArgs, SplitShapeArgs},
     run::{RunArgs, WhoArgs},
     serve::{CloudArgs, CloudMemoryArgs, DoctorArgs, EdgeArgs},
     tune::TuneArgs,

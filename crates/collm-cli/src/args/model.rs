@@ -1,6 +1,6 @@
 //! Arguments of the commands that handle model files.
 
-use std::{convert::Infallible, path::PathBuf};
+use std::{convert::Infallible, path::PathBuf, str::FromStr};
 
 use clap::Args;
 
@@ -99,16 +99,16 @@ pub(crate) struct SplitShapeArgs {
     #[arg(long, value_name = "TYPE")]
     pub(crate) quantize: Option<String>,
 
-    #[command(flatten)]
-    pub(crate) fitted: ExitsArgs,
+    /// File of fitted exits, which say where to cut too; none leaves out those that come with this program
+    #[arg(long, value_name = "FILE|none")]
+    pub(crate) exits: Option<ExitsChoice>,
 }
 
-/// Which fitted exits the edge part gets.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct ExitsArgs {
-    /// File of fitted exits, which say where to cut too; none leaves out those that come with this program
-    #[arg(long, value_name = "FILE|none", value_parser = exits_choice)]
-    pub(crate) exits: Option<ExitsChoice>,
+impl SplitShapeArgs {
+    /// Nothing said about the cut but which exits it has.
+    pub(crate) fn of_exits(exits: Option<&ExitsChoice>) -> Self {
+        Self { exits: exits.cloned(), ..Self::default() }
+    }
 }
 
 /// Exits that a person chose.
@@ -120,7 +120,11 @@ pub(crate) enum ExitsChoice {
     File(PathBuf),
 }
 
-/// A file that is really called `none` can be named `./none`.
-fn exits_choice(text: &str) -> Result<ExitsChoice, Infallible> {
-    Ok(if text == "none" { ExitsChoice::Without } else { ExitsChoice::File(text.into()) })
+impl FromStr for ExitsChoice {
+    type Err = Infallible;
+
+    /// A file that is really called `none` can be named `./none`.
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(if text == "none" { Self::Without } else { Self::File(text.into()) })
+    }
 }

@@ -10,7 +10,7 @@ use collm_core::{
 };
 
 use super::{
-    CloudAccessArgs, EdgeAccessArgs, EngineArgs, UploadArgs,
+    CloudAccessArgs, EdgeAccessArgs, EngineArgs, ExitsChoice, UploadArgs,
     values::{self, Auto},
 };
 
@@ -90,6 +90,10 @@ pub(crate) struct WhoArgs {
     /// Model to load here: path or reference [default: smollm2-135m]
     #[arg(long, value_name = "REF")]
     pub(crate) model: Option<String>,
+
+    /// File of fitted exits to split the model with; none leaves out those that come with this program
+    #[arg(long, value_name = "FILE|none", conflicts_with_all = ["part", "edge"])]
+    pub(crate) exits: Option<ExitsChoice>,
 
     /// The cloud that finishes what the edge is unsure of
     #[arg(long, value_name = "URL")]

@@ -15,7 +15,7 @@ use collm_link::LinkSpec;
 
 use self::{comparison::Comparison, stage::Stage};
 use crate::{
-    args::{DemoArgs, SplitShapeArgs, values::Auto},
+    args::{DemoArgs, ExitsChoice, SplitShapeArgs, values::Auto},
     client::{EdgeClient, Prompt, Question},
     commands::runtime,
     models::{self, Located},
@@ -41,7 +41,7 @@ pub(super) struct Scene {
 }
 
 pub(super) fn run(args: &DemoArgs, progress: ProgressMode) -> anyhow::Result<()> {
-    let prepared = Scene::prepare(&args.model, progress)?;
+    let prepared = Scene::prepare(&args.model, args.exits.as_ref(), progress)?;
     let scene = Scene { confidence: args.confidence, ..prepared };
     // The link lives on this runtime; the processes are children of this thread.
     let runtime = runtime()?;
@@ -59,9 +59,9 @@ pub(super) fn run(args: &DemoArgs, progress: ProgressMode) -> anyhow::Result<()>
 }
 
 impl Scene {
-    pub(super) fn prepare(model: &str, progress: ProgressMode) -> anyhow::Result<Self> {
+    pub(super) fn prepare(model: &str, exits: Option<&ExitsChoice>, progress: ProgressMode) -> anyhow::Result<Self> {
         let model = models::locate(model, progress)?;
-        let cut = Cut::settle(&SplitShapeArgs::default(), &model, progress)?;
+        let cut = Cut::settle(&SplitShapeArgs::of_exits(exits), &model, progress)?;
         let parts = parts::ensure(&model, &cut, progress)?;
         Ok(Self { model, parts, upload_at: cut.upload_at, confidence: Auto::Auto })
     }

@@ -147,8 +147,11 @@ fn file(who: &WhoArgs, mode: Mode, progress: ProgressMode) -> anyhow::Result<Pat
     }
     let model = models::locate(who.model.as_deref().unwrap_or(MODEL_DEFAULT), progress)?;
     if mode == Mode::Whole {
+        if who.exits.is_some() {
+            return usage("a whole model has no exits; leave out --exits, or choose for example --mode standalone");
+        }
         return Ok(model.path);
     }
-    let cut = Cut::settle(&SplitShapeArgs::default(), &model, progress)?;
+    let cut = Cut::settle(&SplitShapeArgs::of_exits(who.exits.as_ref()), &model, progress)?;
     Ok(parts::ensure(&model, &cut, progress)?.edge)
 }

@@ -8,6 +8,7 @@ mod bad_inputs;
 mod chat;
 mod demo;
 mod eval;
+mod exits;
 mod encryption;
 mod harness;
 mod memory;

@@ -82,7 +82,7 @@ pub(super) fn run(args: &BenchNetworkArgs, progress: ProgressMode) -> anyhow::Re
     let prompts = prompts::read(&args.prompts, None, args.limit as usize)?;
     let prompts: Vec<String> = prompts.into_iter().map(|asked| asked.prompt).collect();
     let folder = args.out.as_deref().map(ResultFolder::create).transpose()?;
-    let scene = Scene::prepare(&args.model, progress)?;
+    let scene = Scene::prepare(&args.model, None, progress)?;
     let mut rows = measure(args, &scene, &prompts, progress)?;
     judge(&mut rows, &scene, &prompts, progress)?;
     let summaries = summarize(&rows);
