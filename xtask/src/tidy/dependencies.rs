@@ -72,7 +72,7 @@ const RULES: &[Rule] = &[
         why: "the link carries bytes of any program and must not know what they mean",
     },
     Rule {
-        demand: Demand::Never { of: &["collm-train"], reach: &["collm-engine", "collm-ggml", "collm-core"] },
+        demand: Demand::Never { of: &["collm-train"], reach: &["collm-engine", "collm-ggml"] },
         why: "training takes states as numbers: it builds without llama.cpp, and any engine may have computed them",
     },
     Rule {
