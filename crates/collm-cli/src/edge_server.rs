@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 
 use crate::{
-    args::ServerAccess, exits::ExitSettings, models, nodes::EdgeSetup, text_model::GgufTextModel,
+    args::ServerAccess, exits::ExitSettings, models, nodes::EdgeSetup, running::Running, text_model::GgufTextModel,
     ui::progress::ProgressMode,
 };
 
@@ -21,6 +21,8 @@ const TOKENS_MAX_DEFAULT: u32 = 256;
 pub(crate) struct EdgeServer {
     listener: TcpListener,
     edge: EdgeHandle,
+    model: String,
+    cloud: Option<String>,
     api: Api,
     access: Access,
 }
@@ -51,6 +53,7 @@ impl EdgeServer {
         let model = GgufTextModel::load(&setup.engine.file)?;
         let card = ModelCard { name: models::public_name(&setup.engine.file), context: setup.config.context };
         let defaults = defaults(&setup, places.cloud.is_some());
+        let cloud = places.cloud.as_ref().map(|cloud| cloud.url.clone());
         let options = EdgeOptions {
             config: setup.config,
             judges: setup.exits.judges,
@@ -61,15 +64,23 @@ impl EdgeServer {
         collm_node::metrics::describe();
         let edge = EdgeNode::start(options, move || setup.engine.load()).await?;
         step.done("took");
+        let model_name = card.name.clone();
         let api = Api::new(edge.clone(), Arc::new(model), card, defaults)
             .with_keys(places.access.keys)
             .with_origins(places.origins)
             .with_metrics(move || metrics.render());
-        Ok(Self { listener, edge, api, access: places.access.access })
+        Ok(Self { listener, edge, model: model_name, cloud, api, access: places.access.access })
     }
 
     pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
         self.listener.local_addr().context("cannot tell where it listens")
+    }
+
+    /// What `collm ps` tells of it.
+    pub(crate) fn running(&self) -> anyhow::Result<Running> {
+        let scheme = if self.access.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", self.address()?);
+        Ok(Running::here("edge", &self.model, url, self.cloud.clone()))
     }
 
     pub(crate) fn edge(&self) -> EdgeHandle {

@@ -18,6 +18,7 @@ mod process;
 mod prompts;
 mod report;
 mod results;
+mod running;
 mod settings;
 mod text_model;
 mod ui;

@@ -99,6 +99,17 @@ fn identity(part: &PartIdentity, file: &ModelFile) -> Identity {
     }
 }
 
+/// Who knocks at a cloud: the edge part, or somebody whom no cloud knows, to hear everything but whether the pair fits.
+pub(crate) fn knocking(file: Option<&ModelFile>) -> Identity {
+    match file.map(|file| (file, file.holding())) {
+        Some((file, Holding::Edge(part))) => identity(&part.identity, file),
+        _ => {
+            let nobody = |bytes: usize| "00".repeat(bytes);
+            Identity { pair: nobody(8), source: nobody(32), upload_at: 1, width: 1, vocabulary: 1 }
+        }
+    }
+}
+
 /// Who a whole model is: the cloud of the pair that splitting it at `upload_at` makes.
 fn identity_of_whole(file: &ModelFile, upload_at: u32, progress: ProgressMode) -> anyhow::Result<Identity> {
     let mut step = progress.step(format!("reading {}", file.path().display()));

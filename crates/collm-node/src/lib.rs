@@ -22,3 +22,5 @@ pub use edge::{
 };
 pub use engine_thread::EngineStartError;
 pub use session::{SessionIdError, fresh_session};
+
+pub use edge::{ProbeError, Probed, probe};

@@ -29,7 +29,7 @@ pub(crate) use self::{
     link::LinkArgs,
     model::{ExitsChoice, InspectArgs, LsArgs, PullArgs, RmArgs, SplitArgs, SplitShapeArgs},
     run::{RunArgs, WhoArgs},
-    serve::{CloudArgs, CloudMemoryArgs, DoctorArgs, EdgeArgs},
+    serve::{CloudArgs, CloudMemoryArgs, DoctorArgs, EdgeArgs, PsArgs},
     tune::TuneArgs,
 };
 
@@ -97,6 +97,8 @@ pub(crate) enum Command {
     Cloud(CloudArgs),
     /// Serve answers made by an edge part and its cloud
     Edge(EdgeArgs),
+    /// List the edges and clouds that run on this machine
+    Ps(PsArgs),
     /// Emulate a network link between an edge and a cloud
     Link(LinkArgs),
     /// Check processor, devices, cache and cloud

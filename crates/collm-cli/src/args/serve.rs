@@ -163,6 +163,14 @@ pub(crate) struct DoctorArgs {
     pub(crate) cloud_access: CloudAccessArgs,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  collm ps\n  collm ps --json")]
+pub(crate) struct PsArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// How a server ends.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct StoppingArgs {

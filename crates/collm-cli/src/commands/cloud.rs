@@ -12,6 +12,7 @@ use crate::{
     nodes::{CloudSetup, EngineSettings},
     parts::Cut,
     process::Ready,
+    running::Running,
     ui::progress::ProgressMode,
 };
 
@@ -50,6 +51,9 @@ async fn serve(args: &CloudArgs, access: Access, setup: CloudSetup, progress: Pr
     let listening = listener.local_addr()?;
     let options = CloudOptions { access, drain_deadline: args.stopping.drain, ..CloudOptions::new(setup.config) };
     let source = setup.engine;
+    let scheme = if options.access.tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{listening}");
+    let _note = Running::here("cloud", &models::public_name(&source.file), url, None).note();
     let step = progress.step(format!("loading {}", source.file.path().display()));
     // The address is told once the engine is there, so that whoever waits for it can ask at once.
     let load_and_tell = move || {

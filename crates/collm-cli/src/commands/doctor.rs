@@ -1,18 +1,17 @@
-//! `collm doctor`: what this machine computes with, where models are kept, and whether the cloud can be reached.
+//! `collm doctor`: what this machine computes with, where models are kept, and whether the cloud lets this edge in.
 
-use std::{
-    net::{TcpStream, ToSocketAddrs as _},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use collm_core::frame::{Refusal, RefusalCode};
 use collm_ggml::{DeviceInfo, DeviceKind};
 use collm_model::{Holding, fetch::Fetcher, store};
+use collm_node::{CloudEndpoint, probe};
 
 use crate::{
     args::DoctorArgs,
-    failure::usage,
-    models, process,
+    commands::runtime,
+    models, nodes, process,
     ui::{
         self,
         colour::{ERROR, GOOD, Painted},
@@ -20,11 +19,8 @@ use crate::{
     },
 };
 
-/// Longest wait for a cloud that does not answer.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Connections whose fastest is the round trip.
-const ROUND_TRIPS: usize = 5;
+/// Clocks that differ by less are taken for equal.
+const CLOCKS_APART: Duration = Duration::from_secs(3);
 
 /// One thing that was looked at.
 struct Finding {
@@ -42,8 +38,9 @@ pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<()> {
         findings.push(Finding { what: "part", found: describe_part(part) });
     }
     if let Some(cloud) = &args.cloud {
-        findings.push(Finding { what: "cloud", found: round_trip(cloud) });
+        findings.push(Finding { what: "cloud", found: self::cloud(args, cloud) });
     }
+    findings.push(Finding { what: "slow", found: Ok(slow(args)) });
     let healthy = findings.iter().all(|finding| finding.found.is_ok());
     anstream::println!("{}", table::text(&[], findings.iter().map(Finding::row)));
     anyhow::ensure!(healthy, "something is wrong; see above");
@@ -97,20 +94,54 @@ fn describe_part(path: &std::path::Path) -> anyhow::Result<String> {
     }
 }
 
-/// Time to open a connection: one round trip, whatever the cloud is doing.
-fn round_trip(url: &str) -> anyhow::Result<String> {
-    let Some(authority) = url.strip_prefix("http://") else {
-        return usage(format!("{url} is not an address of a cloud; write http://host:port"));
+/// Knocks as an edge would: connection, encryption, key, protocol, pair, distance, clock.
+fn cloud(args: &DoctorArgs, url: &str) -> anyhow::Result<String> {
+    let file = args.part.as_deref().map(models::open).transpose()?;
+    let endpoint = args.cloud_access.endpoint(url)?;
+    let who = nodes::knocking(file.as_ref());
+    let probed = runtime()?.block_on(probe(&endpoint, &who)).with_context(|| format!("{url}; is `collm cloud` running there?"))?;
+    let pair = match probed.refusal {
+        // Nobody's pair fits; that it was compared means that all before it did.
+        Some(Refusal { code: RefusalCode::Identity, .. }) if file.is_none() => "add --part FILE to compare the pair",
+        Some(refusal) => return Err(refusal.into()),
+        None => "it serves this part",
     };
-    let mut addresses =
-        authority.trim_end_matches('/').to_socket_addrs().with_context(|| format!("cannot find {authority}"))?;
-    let address = addresses.next().with_context(|| format!("{authority} has no address"))?;
-    let mut fastest = CONNECT_TIMEOUT;
-    for _ in 0..ROUND_TRIPS {
-        let began = Instant::now();
-        TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)
-            .with_context(|| format!("cannot connect to {address}; is `collm cloud` running there?"))?;
-        fastest = fastest.min(began.elapsed());
+    let encrypted = if endpoint.is_encrypted() { "encrypted" } else { "not encrypted" };
+    let clock = probed.date.as_deref().and_then(clock).unwrap_or_else(|| "its clock is not known".to_owned());
+    let (connect, round_trip) = (ui::time(probed.connect), ui::time(probed.round_trip));
+    Ok(format!("{url}: {encrypted}, {connect} to connect, round trip {round_trip}; {clock}; {pair}"))
+}
+
+/// How far the clocks are apart. Certificates are believed only in their time.
+fn clock(date: &str) -> Option<String> {
+    let theirs = httpdate::parse_http_date(date).ok()?;
+    let ours = SystemTime::now();
+    let apart = ours.duration_since(theirs).or_else(|_| theirs.duration_since(ours)).ok()?;
+    // Dates have no fractions of seconds, and this one has travelled.
+    Some(if apart <= CLOCKS_APART {
+        "clocks agree".to_owned()
+    } else {
+        format!("clocks are {} apart", ui::time(apart))
+    })
+}
+
+/// What would be slow here, and why.
+fn slow(args: &DoctorArgs) -> String {
+    let mut reasons = Vec::new();
+    let features = process::processor_features();
+    if cfg!(target_arch = "x86_64") && !features.contains(&"avx2") {
+        reasons.push("this processor has no AVX2: prompts take several times as long".to_owned());
     }
-    Ok(format!("{url} accepts connections, {} to open one", ui::time(fastest)))
+    if process::usable_cores().len() == 1 {
+        reasons.push("one core computes and talks at once".to_owned());
+    }
+    if args.cloud.as_deref().is_some_and(|url| CloudEndpoint::new(url).is_on_this_machine()) {
+        reasons.push(
+            "edge and cloud on one machine wait for each other's cores: give each its own with --cores".to_owned(),
+        );
+    }
+    if cfg!(debug_assertions) {
+        reasons.push("this program is a debug build".to_owned());
+    }
+    if reasons.is_empty() { "nothing that can be seen from here".to_owned() } else { reasons.join("; ") }
 }

@@ -14,6 +14,7 @@ mod evidence;
 mod inspect;
 mod link;
 mod ls;
+mod ps;
 mod pull;
 mod rm;
 mod run;
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command, progress: ProgressMode, verbose: bool) -> an
             Ok(())
         }
         Command::Man(args) => describe::man(&args),
+        Command::Ps(args) => ps::run(&args),
         Command::Link(args) => link::run(&args),
         Command::Pull(args) => pull::run(&args, progress),
         Command::Ls(args) => ls::run(&args),

@@ -110,3 +110,24 @@ fn files_that_are_no_secrets_are_refused_before_anything_is_loaded() {
     let (message, code) = run_err(&["cloud", "--model", "m", "--tls-cert", &certificate]);
     assert!(message.contains("--tls-key") && code == 2, "{message}");
 }
+
+#[test]
+fn the_doctor_knocks_as_an_edge_would() {
+    let (parts, others, secrets) =
+        (Parts::split(), Parts::split_with(&["--upload-at", "12", "--tail", "20-29"]), Secrets::make());
+    let cloud = secrets.server(&["cloud", "--part", &parts.cloud()]);
+    let (url, ca, keys, wrong) = (https(&cloud), secrets.path("ca"), secrets.path("keys"), secrets.path("wrong"));
+    let doctor = ["doctor", "--cloud", &url, "--cloud-ca", &ca];
+    let said = run_ok(&[&doctor[..], &["--part", &parts.edge(), "--cloud-key-file", &keys]].concat());
+    for expected in ["encrypted", "round trip", "clocks agree", "it serves this part", "wait for each other's cores"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(run_ok(&[&doctor[..], &["--cloud-key-file", &keys]].concat()).contains("add --part FILE"));
+    for (options, expected) in [
+        (&["--cloud-key-file", &wrong][..], "does not know this edge's key"),
+        (&["--cloud-key-file", &keys, "--part", &others.edge()], "use both files of one split"),
+    ] {
+        let output = collm(&[&doctor[..], options].concat()).output().expect("the program starts");
+        assert!(stdout(&output).contains(expected) && !output.status.success(), "{}", stdout(&output));
+    }
+}

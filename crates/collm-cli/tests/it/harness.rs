@@ -122,6 +122,12 @@ impl Server {
         format!("http://{}", self.address)
     }
 
+    /// Ends it without a farewell.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it was started here");
+        self.child.wait().expect("it was started here");
+    }
+
     /// How it ended, once it has.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("it was started here")

@@ -2,7 +2,7 @@
 
 use crate::harness::{collm, run, run_err, run_ok, stderr, stdout};
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "demo",
     "run",
     "pull",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 18] = [
     "completions",
     "man",
     "chat",
+    "ps",
     "eval",
     "calibrate",
 ];

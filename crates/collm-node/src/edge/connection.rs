@@ -7,6 +7,7 @@ use std::time::Duration;
 use collm_core::{
     edge::StreamId,
     frame::{Open, ToCloud, ToEdge},
+    ids::SessionId,
     limits::Limits,
 };
 use collm_wire::{
@@ -144,7 +145,7 @@ impl Uplink {
     }
 }
 
-fn transport(endpoint: &CloudEndpoint) -> Result<Endpoint, EndpointError> {
+pub(super) fn transport(endpoint: &CloudEndpoint) -> Result<Endpoint, EndpointError> {
     let url = || endpoint.url.clone();
     let transport = Endpoint::from_shared(url()).map_err(|source| EndpointError::Url { url: url(), source })?;
     Ok(encrypted(transport, endpoint)?
@@ -189,7 +190,7 @@ impl Call {
 
     /// Carries frames until the stream ends, and says why it did.
     async fn talk(&mut self, outgoing: Outgoing) -> String {
-        match self.client.session(self.request(outgoing)).await {
+        match self.client.session(address(outgoing, self.stream.session, self.key.as_ref())).await {
             Ok(response) => self.receive(response.into_inner()).await,
             Err(status) => self.fail(&status).await,
         }
@@ -202,17 +203,6 @@ impl Call {
             self.arrive(Arrival::Frame { stream: self.stream, frame, bytes: 0 }).await;
         }
         describe(status)
-    }
-
-    fn request(&self, outgoing: Outgoing) -> Request<Outgoing> {
-        let mut request = Request::new(outgoing);
-        let session =
-            AsciiMetadataValue::try_from(self.stream.session.to_string()).expect("hexadecimal digits are ASCII");
-        request.metadata_mut().insert(SESSION_METADATA, session);
-        if let Some(CloudKey(key)) = &self.key {
-            request.metadata_mut().insert(AUTHORIZATION_METADATA, key.clone());
-        }
-        request
     }
 
     async fn receive(&self, mut incoming: Streaming<CloudFrame>) -> String {
@@ -237,6 +227,17 @@ impl Call {
     }
 }
 
+/// A stream of frames with what it says on the envelope.
+pub(super) fn address<S>(frames: S, session: SessionId, key: Option<&CloudKey>) -> Request<S> {
+    let mut request = Request::new(frames);
+    let session = AsciiMetadataValue::try_from(session.to_string()).expect("hexadecimal digits are ASCII");
+    request.metadata_mut().insert(SESSION_METADATA, session);
+    if let Some(CloudKey(key)) = key {
+        request.metadata_mut().insert(AUTHORIZATION_METADATA, key.clone());
+    }
+    request
+}
+
 /// Resolves when the call is to be dropped, which resets the stream.
 async fn patience(over: oneshot::Receiver<Farewell>) {
     if let Ok(Farewell) = over.await {
@@ -245,7 +246,7 @@ async fn patience(over: oneshot::Receiver<Farewell>) {
 }
 
 /// The status for people, with the cause that transports hide in sources, and what to do where that is known.
-fn describe(status: &Status) -> String {
+pub(super) fn describe(status: &Status) -> String {
     let mut text = format!("{:?}: {}", status.code(), status.message());
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {

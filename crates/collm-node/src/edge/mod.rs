@@ -4,6 +4,7 @@ mod connection;
 mod driver;
 mod handle;
 mod outbox;
+mod probe;
 
 use std::{error::Error, net::IpAddr, ops::AddAssign, time::Duration};
 
@@ -21,6 +22,7 @@ use self::{connection::CloudChannel, driver::Driver};
 pub use self::{
     connection::{CloudKey, EndpointError},
     handle::{AnswerStream, EdgeHandle, RequestError},
+    probe::{ProbeError, Probed, probe},
 };
 use crate::{engine_thread::EngineStartError, tls::Authorities};
 
