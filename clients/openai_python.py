@@ -4,6 +4,7 @@
 Every check runs in every mode, through the model's name (NAME@MODE). The first that fails ends the program.
 """
 
+import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -83,6 +84,61 @@ class Checks:
         tokens = self.client.post("/../tokenize", body={"content": prompts[0]}, cast_to=object)["tokens"]
         assert ask(tokens).choices[0].text == both.choices[0].text
 
+    def log_probs_are_told(self):
+        choice = self.chat(logprobs=True, top_logprobs=3).choices[0]
+        told = choice.logprobs.content
+        assert "".join(entry.token for entry in told if not entry.token.startswith("token_id:")) == choice.message.content
+        for entry in told:
+            assert len(entry.top_logprobs) == 3 and entry.logprob <= 0
+            if self.mode != "collaborative":
+                assert entry.top_logprobs[0].token == entry.token, entry
+        chunks = list(self.chat(logprobs=True, top_logprobs=3, stream=True))
+        streamed = [entry for chunk in chunks for part in chunk.choices if part.logprobs for entry in part.logprobs.content]
+        assert [entry.token for entry in streamed] == [entry.token for entry in told]
+
+    def prompts_are_scored(self):
+        ask = lambda **settings: self.client.completions.create(
+            model=self.model, prompt="The capital of France is Paris", echo=True, logprobs=1, temperature=0, **settings
+        )
+        scored, longer = ask(max_tokens=0), ask(max_tokens=1)
+        told = scored.choices[0].logprobs
+        assert scored.choices[0].text == "".join(told.tokens) == "The capital of France is Paris"
+        assert told.token_logprobs[0] is None and all(value <= 0 for value in told.token_logprobs[1:])
+        assert told.text_offset == [len("".join(told.tokens[:index])) for index in range(len(told.tokens))]
+        assert longer.choices[0].logprobs.token_logprobs[:-1] == told.token_logprobs
+        assert not scored.collm["degraded"], scored.collm
+
+    def tokens_can_be_banned(self):
+        words = self.chat(logprobs=True, max_tokens=1).choices[0]
+        token = self.client.post("/../tokenize", body={"content": words.message.content}, cast_to=object)["tokens"][-1]
+        assert self.chat(logit_bias={token: -100}, max_tokens=1).choices[0].message.content != words.message.content
+        assert self.chat(presence_penalty=1.5, frequency_penalty=1.5).choices[0].message.content
+
+    def answers_have_forms(self):
+        shape = {
+            "type": "object",
+            "properties": {
+                "capital": {"type": "string"},
+                "inhabitants": {"type": "integer"},
+                "continent": {"enum": ["Africa", "America", "Asia", "Europe", "Oceania"]},
+            },
+            "required": ["capital", "inhabitants", "continent"],
+            "additionalProperties": False,
+        }
+        described = {"type": "json_schema", "json_schema": {"name": "country", "schema": shape, "strict": True}}
+        question = [{"role": "user", "content": "Describe France as JSON: capital, inhabitants, continent."}]
+        for seed in range(3):
+            answer = self.client.chat.completions.create(
+                model=self.model, messages=question, response_format=described, max_tokens=120, temperature=0.8, seed=seed
+            ).choices[0]
+            if answer.finish_reason == "stop":
+                country = json.loads(answer.message.content)
+                assert list(country) == shape["required"] and isinstance(country["inhabitants"], int), country
+                assert country["continent"] in shape["properties"]["continent"]["enum"], country
+        any_object = self.chat(response_format={"type": "json_object"}, max_tokens=200)
+        if any_object.choices[0].finish_reason == "stop":
+            assert isinstance(json.loads(any_object.choices[0].message.content), dict)
+
     def requests_run_at_once(self):
         with ThreadPoolExecutor(4) as threads:
             answers = list(threads.map(lambda _: self.chat().choices[0].message.content, range(4)))
@@ -90,7 +146,7 @@ class Checks:
 
     def errors_have_their_classes(self):
         refused(openai.BadRequestError, "context_length_exceeded", lambda: self.chat_with("colour " * 9000))
-        refused(openai.BadRequestError, "unsupported_parameter", lambda: self.chat(logprobs=True), "logprobs")
+        refused(openai.BadRequestError, "unsupported_parameter", lambda: self.chat(tool_choice="required"), "tool_choice")
         refused(openai.BadRequestError, "invalid_request", lambda: self.chat(temperature=-1), "temperature")
         unknown = lambda: self.client.chat.completions.create(model="gpt-4o", messages=QUESTION)
         refused(openai.NotFoundError, "model_not_found", unknown, "model")
@@ -122,6 +178,10 @@ def main():
             checks.seed_names_the_answer,
             checks.stop_ends_the_answer,
             checks.texts_are_continued,
+            checks.log_probs_are_told,
+            checks.prompts_are_scored,
+            checks.tokens_can_be_banned,
+            checks.answers_have_forms,
             checks.requests_run_at_once,
             checks.errors_have_their_classes,
         ):

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use collm_core::ids::TokenId;
-use collm_http::{ChatMessage, Markup, TextModel, TextModelError};
+use collm_http::{ChatMessage, Markup, TextModel, TextModelError, TokenizerInfo};
 use collm_model::{
     ModelFile,
     template::{ChatTemplate, Message},
@@ -15,12 +15,18 @@ use collm_node::text::Vocabulary;
 pub(crate) struct GgufTextModel {
     vocabulary: collm_ggml::Vocabulary,
     template: Option<ChatTemplate>,
+    template_source: Option<String>,
 }
 
 impl GgufTextModel {
     /// From a model or any of its parts: each has the tokeniser.
     pub(crate) fn load(file: &Arc<ModelFile>) -> anyhow::Result<Self> {
-        Ok(Self { vocabulary: collm_ggml::Vocabulary::load(file)?, template: ChatTemplate::of_model(file.gguf())? })
+        let source = file.gguf().value("tokenizer.chat_template").and_then(|value| value.as_str());
+        Ok(Self {
+            vocabulary: collm_ggml::Vocabulary::load(file)?,
+            template: ChatTemplate::of_model(file.gguf())?,
+            template_source: source.map(str::to_owned),
+        })
     }
 }
 
@@ -47,14 +53,31 @@ impl TextModel for GgufTextModel {
     }
 
     fn tokenize(&self, text: &str, markup: Markup) -> Result<Vec<TokenId>, TextModelError> {
-        let markup = match markup {
-            Markup::Control => collm_ggml::Markup::Tokens,
-            Markup::Ignored => collm_ggml::Markup::Characters,
-        };
-        self.vocabulary.tokenize_prompt(text, markup).map_err(|error| TextModelError(error.to_string()))
+        self.vocabulary.tokenize_prompt(text, reading(markup)).map_err(|error| TextModelError(error.to_string()))
+    }
+
+    fn tokenize_bare(&self, text: &str, markup: Markup) -> Result<Vec<TokenId>, TextModelError> {
+        self.vocabulary.tokenize(text, reading(markup)).map_err(|error| TextModelError(error.to_string()))
+    }
+
+    fn tokenizer(&self) -> TokenizerInfo {
+        let name = |token: Option<TokenId>| token.and_then(|token| self.vocabulary.name(token));
+        TokenizerInfo {
+            bos_token: name(self.vocabulary.begin_token()),
+            eos_token: name(self.vocabulary.turn_end()),
+            chat_template: self.template_source.clone(),
+        }
     }
 
     fn end_tokens(&self) -> &[TokenId] {
         self.vocabulary.end_tokens()
+    }
+}
+
+/// The vocabulary's word for it.
+fn reading(markup: Markup) -> collm_ggml::Markup {
+    match markup {
+        Markup::Control => collm_ggml::Markup::Tokens,
+        Markup::Ignored => collm_ggml::Markup::Characters,
     }
 }

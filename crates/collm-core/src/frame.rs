@@ -105,6 +105,15 @@ pub enum ToCloud {
         /// Tokens after which to stop.
         stop: Vec<TokenId>,
     },
+    /// How likely were the tokens at these positions, please: from `first` on and before `end`.
+    Score {
+        /// The edge's epoch.
+        epoch: Epoch,
+        /// Of the first token; nothing says how likely the one at 0 was.
+        first: Position,
+        /// After the last one. What comes before has been uploaded, with its tokens.
+        end: Position,
+    },
     /// Forget positions from `length` on, and work under the new epoch from now on.
     Truncate {
         /// The new epoch.
@@ -126,6 +135,8 @@ pub enum ToEdge {
     },
     /// The token after `position`.
     Answer(Answer),
+    /// How likely tokens were.
+    Scores(Scores),
     /// An ask cannot be answered because positions from `held` on are not here (evicted, or another cloud): replay them and ask again.
     Missing {
         /// Epoch of the ask.
@@ -153,6 +164,21 @@ pub struct Answer {
     /// This ask's share of the batch's compute time.
     pub compute: Duration,
     /// Time the ask waited in the cloud before its batch began.
+    pub queued: Duration,
+}
+
+/// How likely the tokens at consecutive positions were, of those that were asked about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    /// Epoch of the question.
+    pub epoch: Epoch,
+    /// Of the first token.
+    pub first: Position,
+    /// One a token; never empty.
+    pub log_probs: Vec<LogProbs>,
+    /// Their share of the batch's compute time.
+    pub compute: Duration,
+    /// Time they waited in the cloud before their batch began.
     pub queued: Duration,
 }
 

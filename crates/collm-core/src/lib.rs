@@ -10,6 +10,7 @@ pub mod distribution;
 pub mod edge;
 pub mod frame;
 pub mod gate;
+pub mod grammar;
 pub mod ids;
 pub mod limits;
 pub mod policy;

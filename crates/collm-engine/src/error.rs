@@ -15,6 +15,9 @@ pub enum EngineError {
     /// The loaded file gives the head no shortlist.
     #[error("the {0:?} head of this engine has no shortlist; score the whole vocabulary")]
     NoShortlist(Head),
+    /// What tokens say is not known.
+    #[error("this engine does not know the texts of its tokens: {0}")]
+    NoTexts(String),
     /// No such slot.
     #[error("slot {slot} does not exist; this engine has {slots}")]
     NoSlot {

@@ -9,6 +9,8 @@ pub mod conformance;
 mod error;
 pub mod scripted;
 
+use std::sync::Arc;
+
 pub use collm_core::ids::{Position, SlotId, TokenId};
 pub use collm_core::policy::Scope;
 pub use error::EngineError;
@@ -77,6 +79,15 @@ impl Scores {
     }
 }
 
+/// What tokens add to a text.
+pub trait TokenTexts: Send + Sync {
+    /// The token's bytes; none for markup and for tokens that are not there.
+    fn bytes(&self, token: TokenId) -> &[u8];
+
+    /// Whether it ends a text.
+    fn ends(&self, token: TokenId) -> bool;
+}
+
 /// Sizes that callers plan with; all fixed when the engine is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
@@ -129,6 +140,14 @@ pub trait Engine {
 
     /// The tokens of the head's shortlist, ascending and at least one, if it has one.
     fn shortlist(&self, head: Head) -> Option<&[TokenId]>;
+
+    /// The texts of the tokens, for answers that must have a form.
+    ///
+    /// # Errors
+    /// [`EngineError::NoTexts`] if the engine does not know them.
+    fn token_texts(&mut self) -> Result<Arc<dyn TokenTexts>, EngineError> {
+        Err(EngineError::NoTexts("it was made without a vocabulary".into()))
+    }
 
     /// Positions that `stack` holds in `slot`.
     fn filled(&self, stack: Stack, slot: SlotId) -> usize;

@@ -5,8 +5,10 @@
 //! that what comes in continues what it holds. Whoever mixes up slots, positions, rollbacks or the order of states gets
 //! other logits, as with real weights, and [`Counts::discontinuities`] says so. Deliberately absent: time and cost.
 
+use std::sync::Arc;
+
 use crate::batch::Span;
-use crate::{Engine, EngineError, Head, Input, Row, Scope, Scores, Shape, SlotId, Stack, TokenId};
+use crate::{Engine, EngineError, Head, Input, Row, Scope, Scores, Shape, SlotId, Stack, TokenId, TokenTexts};
 
 /// Floats in a hidden state of the scripted engine.
 pub const WIDTH: usize = 10;
@@ -316,6 +318,10 @@ impl Engine for ScriptedEngine {
         self.shortlists.iter().find(|(name, _)| *name == head).map(|(_, tokens)| tokens.as_slice())
     }
 
+    fn token_texts(&mut self) -> Result<Arc<dyn TokenTexts>, EngineError> {
+        Ok(letters())
+    }
+
     fn filled(&self, stack: Stack, slot: SlotId) -> usize {
         self.memory.get(slot.0 as usize).map_or(0, |stacks| stacks[stack as usize].len())
     }
@@ -324,6 +330,25 @@ impl Engine for ScriptedEngine {
         if let Some(stacks) = self.memory.get_mut(slot.0 as usize) {
             stacks.iter_mut().for_each(|held| held.truncate(length));
         }
+    }
+}
+
+/// Tokens as letters: 1 is `A`, 26 is `Z`, up to 63; later ones have no text, and [`END_OF_TURN`] ends one.
+pub fn letters() -> Arc<dyn TokenTexts> {
+    Arc::new(Letters((b'@'..b'@' + 64).collect()))
+}
+
+#[derive(Debug)]
+struct Letters(Vec<u8>);
+
+impl TokenTexts for Letters {
+    fn bytes(&self, token: TokenId) -> &[u8] {
+        let index = token.0 as usize;
+        self.0.get(index..=index).filter(|_| !self.ends(token)).unwrap_or_default()
+    }
+
+    fn ends(&self, token: TokenId) -> bool {
+        token == END_OF_TURN
     }
 }
 

@@ -6,9 +6,10 @@
 use collm_core::{
     confidence::ConfidenceMeasure,
     distribution::Distribution,
+    grammar::Constraint,
     ids::{Position, TokenId},
     policy::Scope,
-    sampling::{LogitsError, Scored, Scoring, choose},
+    sampling::{LogitsError, Scored, Scoring, choose, choose_within},
 };
 
 use collm_engine::Head;
@@ -106,36 +107,66 @@ impl Check<'_> {
         logits: &mut [f32],
         state: &[f32],
         scoring: &Scoring,
+        constraint: Option<&mut dyn Constraint>,
         spare: &mut Vec<f32>,
     ) -> Result<Scored, LogitsError> {
-        let Some(shortlist) = self.shortlist else { return self.without_shortlist(logits, state, scoring) };
+        let Some(shortlist) = self.shortlist else {
+            return self.without_shortlist(logits, state, scoring, constraint);
+        };
         match self.scope {
             Scope::Shortlist => {
                 let confidence = self.judge.confidence(logits, state, scoring.position);
-                spread(logits, shortlist, self.vocabulary, spare);
-                choose(spare, scoring).map(|scored| with_confidence(scored, confidence))
+                let scored = if constraint.is_none() && is_best(scoring) {
+                    choose(logits, scoring).map(|scored| of_shortlist(scored, shortlist))
+                } else {
+                    spread(logits, shortlist, self.vocabulary, spare);
+                    choose_within(spare, scoring, constraint)
+                };
+                scored.map(|scored| with_confidence(scored, confidence))
             }
             Scope::Full => {
                 spare.clear();
                 spare.extend(shortlist.iter().map(|token| logits[token.0 as usize]));
                 let confidence = self.judge.confidence(spare, state, scoring.position);
-                choose(logits, scoring).map(|scored| with_confidence(scored, confidence))
+                choose_within(logits, scoring, constraint).map(|scored| with_confidence(scored, confidence))
             }
         }
     }
 
-    fn without_shortlist(self, logits: &mut [f32], state: &[f32], scoring: &Scoring) -> Result<Scored, LogitsError> {
+    fn without_shortlist(
+        self,
+        logits: &mut [f32],
+        state: &[f32],
+        scoring: &Scoring,
+        constraint: Option<&mut dyn Constraint>,
+    ) -> Result<Scored, LogitsError> {
         // Drawing finds the highest probability anyway.
         if *self.judge == Judge::MaxProb {
-            return choose(logits, scoring);
+            return choose_within(logits, scoring, constraint);
         }
         let confidence = self.judge.confidence(logits, state, scoring.position);
-        choose(logits, scoring).map(|scored| with_confidence(scored, confidence))
+        choose_within(logits, scoring, constraint).map(|scored| with_confidence(scored, confidence))
     }
 }
 
 fn with_confidence(mut scored: Scored, confidence: f32) -> Scored {
     scored.choice.confidence = confidence;
+    scored
+}
+
+/// Whether the token is the likeliest, whatever its id: then it need not be looked for in all of the vocabulary.
+fn is_best(scoring: &Scoring) -> bool {
+    scoring.sampling.temperature == 0.0
+        && scoring.recent.is_empty()
+        && scoring.answer.is_empty()
+        && scoring.given.is_none()
+        && scoring.sampling.bias.is_empty()
+        && scoring.sampling.log_probs.is_none()
+}
+
+/// What was chosen by its place in the shortlist, by its id.
+fn of_shortlist(mut scored: Scored, shortlist: &[TokenId]) -> Scored {
+    scored.choice.token = shortlist[scored.choice.token.0 as usize];
     scored
 }
 
@@ -166,7 +197,7 @@ mod tests {
 
     fn row(check: Check<'_>, logits: &[f32], sampling: Sampling) -> (u32, f32) {
         let scoring = Scoring::alone(Position(4), sampling);
-        let scored = check.row(&mut logits.to_vec(), &[], &scoring, &mut Vec::new()).unwrap();
+        let scored = check.row(&mut logits.to_vec(), &[], &scoring, None, &mut Vec::new()).unwrap();
         (scored.choice.token.0, scored.choice.confidence)
     }
 
@@ -204,7 +235,7 @@ mod tests {
             let sampling = Sampling { temperature: 50.0, repeat_penalty: 1.5, seed, ..Sampling::GREEDY };
             let mut scoring = Scoring::alone(Position(1), sampling);
             scoring.recent = (0..6).map(TokenId).collect();
-            let scored = check.row(&mut [1.0, 4.0, 2.0], &[], &scoring, &mut Vec::new()).unwrap();
+            let scored = check.row(&mut [1.0, 4.0, 2.0], &[], &scoring, None, &mut Vec::new()).unwrap();
             assert!(tokens.contains(&scored.choice.token), "{:?}", scored.choice);
         }
     }
@@ -213,7 +244,7 @@ mod tests {
     fn damaged_logits_are_refused_in_every_scope() {
         let (judge, tokens) = (Judge::Margin, shortlist());
         let scoring = Scoring::alone(Position(0), Sampling::GREEDY);
-        let run = |check: Check<'_>, mut logits: Vec<f32>| check.row(&mut logits, &[], &scoring, &mut Vec::new());
+        let run = |check: Check<'_>, mut logits: Vec<f32>| check.row(&mut logits, &[], &scoring, None, &mut Vec::new());
         assert_eq!(run(check(&judge, Some(&tokens), Scope::Shortlist), vec![1.0, f32::NAN, 0.0]), Err(LogitsError));
         let mut full = FULL.to_vec();
         full[5] = f32::INFINITY;

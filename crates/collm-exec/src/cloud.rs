@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use collm_core::{
     cloud::{Batch, BatchInput, BatchPart},
-    sampling::{Scored, Scoring, choose},
+    grammar::Constraint,
+    sampling::{Scored, Scoring, choose_within},
     states::StateBlock,
 };
 use collm_engine::{Engine, Head, Input, Row, Scope, Scores, Stack};
 
-use crate::{ExecError, SCORED_ROWS_MAX, codec::Codec, offset, push_rows};
+use crate::{ExecError, SCORED_ROWS_MAX, codec::Codec, forms::Forms, offset, push_rows};
 
 /// What became of a part of a batch: what the head says of each row to be scored, or why its logits are unusable.
 pub type PartResult = Result<Vec<Scored>, String>;
@@ -25,6 +26,7 @@ pub struct CloudExecutor<E> {
     /// Hidden states to score, gathered over the calls of a batch.
     scored: Vec<f32>,
     scores: Scores,
+    forms: Forms,
     codec: Codec,
 }
 
@@ -45,6 +47,7 @@ impl<E: Engine> CloudExecutor<E> {
             hidden: Vec::new(),
             scored: Vec::new(),
             scores: Scores::default(),
+            forms: Forms::default(),
             codec: Codec::default(),
         }
     }
@@ -147,6 +150,7 @@ impl<E: Engine> CloudExecutor<E> {
         let (width, vocabulary) = (shape.width, shape.vocabulary);
         let call_floats = shape.batch_rows_max.min(SCORED_ROWS_MAX) * width;
         let wanted: Vec<(usize, &Scoring)> = wanted(parts).collect();
+        self.forms.prepare(&mut self.engine, wanted.iter().map(|(_, scoring)| *scoring))?;
         let mut results: Vec<PartResult> = vec![Ok(Vec::new()); parts.len()];
         for (state, (part, scoring)) in self.scored.chunks_exact_mut(width).zip(&wanted) {
             if let Err(reason) = blank_unless_finite(state, scoring) {
@@ -158,7 +162,9 @@ impl<E: Engine> CloudExecutor<E> {
             self.engine.score(Head::Final, Scope::Full, states, &mut self.scores)?;
             for logits in self.scores.logits.chunks_exact_mut(vocabulary) {
                 let (part, scoring) = wanted.next().expect("one hidden state was kept a score");
-                add_scored(&mut results[part], scoring, logits);
+                let mut next = self.forms.next_token(parts[part].slot, scoring);
+                let constraint = next.as_mut().map(|next| next as &mut dyn Constraint);
+                add_scored(&mut results[part], scoring, logits, constraint);
             }
         }
         Ok(results)
@@ -239,10 +245,10 @@ fn blank_unless_finite(state: &mut [f32], scoring: &Scoring) -> Result<(), Strin
     Err(ExecError::NotFinite(scoring.position).to_string())
 }
 
-fn add_scored(result: &mut PartResult, scoring: &Scoring, logits: &mut [f32]) {
+fn add_scored(result: &mut PartResult, scoring: &Scoring, logits: &mut [f32], constraint: Option<&mut dyn Constraint>) {
     let Ok(all) = result else { return };
     let position = scoring.position;
-    match choose(logits, scoring) {
+    match choose_within(logits, scoring, constraint) {
         Ok(scored) => all.push(scored),
         Err(error) => *result = Err(ExecError::Logits { position, error }.to_string()),
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use collm_core::{
     edge::{Job, JobOutcome, SecondStage, Stage},
+    grammar::Constraint,
     ids::{Position, SlotId, TokenId},
     policy::Scope,
     sampling::{Scored, Scoring},
@@ -11,7 +12,7 @@ use collm_core::{
 };
 use collm_engine::{Engine, Head, Input, Row, Scores, Shape, Stack};
 
-use crate::{ExecError, Judges, SCORED_ROWS_MAX, check::Check, codec::Codec, offset, push_rows};
+use crate::{ExecError, Judges, SCORED_ROWS_MAX, check::Check, codec::Codec, forms::Forms, offset, push_rows};
 
 /// Carries out the jobs of [`collm_core::edge::Edge`], one after the other.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub struct EdgeExecutor<E> {
     engine: E,
     second: SecondStage,
     judges: Judges,
+    forms: Forms,
     kept: Vec<Kept>,
     rows: Vec<Row>,
     hidden: Vec<f32>,
@@ -81,6 +83,7 @@ impl<E: Engine> EdgeExecutor<E> {
             engine,
             second,
             judges: Judges::default(),
+            forms: Forms::default(),
             kept: vec![Kept::default(); slots],
             rows: Vec::new(),
             hidden: Vec::new(),
@@ -117,6 +120,7 @@ impl<E: Engine> EdgeExecutor<E> {
     /// Empties a slot, and forgets the states kept for it.
     pub fn free(&mut self, slot: SlotId) {
         self.engine.truncate(slot, 0);
+        self.forms.forget(slot);
         if let Some(kept) = self.kept.get_mut(slot_index(slot)) {
             *kept = Kept::default();
         }
@@ -220,7 +224,7 @@ impl<E: Engine> EdgeExecutor<E> {
                 let at = (scoring.position.index() - rows.start) * width;
                 self.wanted.extend_from_slice(&self.hidden[at..at + width]);
             }
-            self.check(head, job.scope, scorings, scored)?;
+            self.check(head, job, scorings, scored)?;
         }
         Ok(())
     }
@@ -229,11 +233,12 @@ impl<E: Engine> EdgeExecutor<E> {
     fn check(
         &mut self,
         head: Head,
-        scope: Scope,
+        job: &Job,
         scorings: &[&Scoring],
         scored: &mut Vec<Scored>,
     ) -> Result<(), ExecError> {
-        let scope = if self.engine.shortlist(head).is_some() { scope } else { Scope::Full };
+        self.forms.prepare(&mut self.engine, scorings.iter().copied())?;
+        let scope = if self.engine.shortlist(head).is_some() { job.scope } else { Scope::Full };
         self.engine.score(head, scope, &self.wanted, &mut self.scores)?;
         let Shape { width, vocabulary, .. } = *self.engine.shape();
         let check = Check { judge: self.judges.of(head), shortlist: self.engine.shortlist(head), scope, vocabulary };
@@ -241,7 +246,9 @@ impl<E: Engine> EdgeExecutor<E> {
         let rows = logits.chunks_exact_mut(check.row_length()).zip(states.chunks_exact(width));
         for (scoring, (logits, state)) in scorings.iter().zip(rows) {
             let position = scoring.position;
-            let row = check.row(logits, state, scoring, &mut self.spare);
+            let mut next = self.forms.next_token(job.slot, scoring);
+            let constraint = next.as_mut().map(|next| next as &mut dyn Constraint);
+            let row = check.row(logits, state, scoring, constraint, &mut self.spare);
             scored.push(row.map_err(|error| ExecError::Logits { position, error })?);
         }
         Ok(())

@@ -8,6 +8,7 @@ mod check;
 mod cloud;
 mod codec;
 mod edge;
+mod forms;
 pub mod gate;
 
 pub use check::{Judge, Judges};

@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use collm_engine::batch::Span;
-use collm_engine::{BLOCK_ROWS, Engine, EngineError, Head, Input, Row, Scope, Scores, Shape, SlotId, Stack, TokenId};
+use collm_engine::{
+    BLOCK_ROWS, Engine, EngineError, Head, Input, Row, Scope, Scores, Shape, SlotId, Stack, TokenId, TokenTexts,
+};
 use collm_model::gguf::TensorView;
 use collm_model::{ExitNumber, Holding, LayerName, ModelFile};
 
@@ -16,7 +18,7 @@ use crate::kv::{KvArena, KvSizes};
 use crate::layers::{LayerShape, LayerWeights};
 use crate::quantize::dequantize;
 use crate::weights::{Loader, Weights};
-use crate::{LoadError, Threads};
+use crate::{LoadError, Threads, Vocabulary};
 
 /// Rows computed in one graph; larger calls are divided.
 const GRAPH_ROWS_MAX: usize = 512;
@@ -64,6 +66,8 @@ pub struct GgmlEngine {
     graphs: Graphs,
     memory: KvArena,
     file: Arc<ModelFile>,
+    /// Loaded when an answer must have a form.
+    texts: Option<Arc<Vocabulary>>,
     // The last two: everything above lies in their memory or computes with them, and fields drop in this order.
     _weights: Weights,
     device: Device,
@@ -118,6 +122,7 @@ impl GgmlEngine {
             graphs: Graphs::new(&device),
             memory,
             file: Arc::clone(file),
+            texts: None,
             _weights: weights,
             device,
         })
@@ -228,6 +233,14 @@ impl Engine for GgmlEngine {
     fn shortlist(&self, head: Head) -> Option<&[TokenId]> {
         let runner = self.heads.iter().find(|(name, _)| *name == head);
         runner.and_then(|(_, runner)| runner.shortlist())
+    }
+
+    fn token_texts(&mut self) -> Result<Arc<dyn TokenTexts>, EngineError> {
+        if self.texts.is_none() {
+            let vocabulary = Vocabulary::load(&self.file).map_err(|error| EngineError::NoTexts(error.to_string()))?;
+            self.texts = Some(Arc::new(vocabulary));
+        }
+        Ok(self.texts.clone().expect("loaded above"))
     }
 
     fn filled(&self, stack: Stack, slot: SlotId) -> usize {

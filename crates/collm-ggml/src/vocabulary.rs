@@ -3,11 +3,12 @@
 //! llama.cpp reads the vocabulary from the file itself, of a whole model or of a part; no weights are loaded. The bytes of
 //! all tokens are read once, so that giving one out costs nothing and needs no lock.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::ptr::NonNull;
 
 use collm_core::ids::TokenId;
+use collm_engine::TokenTexts;
 use collm_model::ModelFile;
 use llama_cpp_sys_2 as sys;
 
@@ -100,6 +101,29 @@ impl Vocabulary {
         self.markup.get(token.0 as usize).copied().unwrap_or(false)
     }
 
+    /// The token to put before every text, if the model was trained with one.
+    pub fn begin_token(&self) -> Option<TokenId> {
+        self.begin
+    }
+
+    /// The token that ends a turn, if the file names one.
+    pub fn turn_end(&self) -> Option<TokenId> {
+        // SAFETY: the vocabulary lives in the model.
+        unsafe { [sys::llama_vocab_eot(self.model.vocabulary()), sys::llama_vocab_eos(self.model.vocabulary())] }
+            .into_iter()
+            .find_map(token)
+    }
+
+    /// What a token is called in the file: for markup, the text that stands for it.
+    pub fn name(&self, token: TokenId) -> Option<String> {
+        if token.0 as usize >= self.markup.len() {
+            return None;
+        }
+        // SAFETY: the token is in the vocabulary, which lives in the model; its texts are terminated.
+        let text = unsafe { CStr::from_ptr(sys::llama_vocab_get_text(self.model.vocabulary(), token.0 as i32)) };
+        Some(text.to_string_lossy().into_owned())
+    }
+
     /// The tokens that an answer ends with, in order.
     pub fn end_tokens(&self) -> &[TokenId] {
         &self.end_tokens
@@ -155,6 +179,16 @@ impl Vocabulary {
                 parse_markup,
             )
         }
+    }
+}
+
+impl TokenTexts for Vocabulary {
+    fn bytes(&self, token: TokenId) -> &[u8] {
+        self.token_bytes(token)
+    }
+
+    fn ends(&self, token: TokenId) -> bool {
+        self.end_tokens.contains(&token)
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Terms {
     pub(crate) collaboration: Collaboration,
     pub(crate) sampling: Sampling,
     pub(crate) tokens_max: u32,
+    /// Tell how likely the prompt was.
+    pub(crate) score_prompt: bool,
     /// The answer ends before the first of these.
     pub(crate) stop: StopStrings,
 }
@@ -51,6 +53,7 @@ impl Terms {
             run_ahead: self.collaboration.run_ahead,
             sampling: self.sampling.clone(),
             tokens_max: self.tokens_max,
+            score_prompt: self.score_prompt,
             stop: api.model.end_tokens().to_vec(),
         };
         let stream = api.edge.submit(request).await?;
@@ -113,6 +116,7 @@ pub(crate) fn sampling(fields: &mut Fields, defaults: Sampling) -> Result<Sampli
         presence_penalty: fields.take("presence_penalty")?.unwrap_or(defaults.presence_penalty),
         frequency_penalty: fields.take("frequency_penalty")?.unwrap_or(defaults.frequency_penalty),
         bias: bias(fields)?,
+        grammar: defaults.grammar,
         log_probs: defaults.log_probs,
         seed: fields.take("seed")?.unwrap_or(defaults.seed),
     })

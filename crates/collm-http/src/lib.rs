@@ -35,7 +35,7 @@ use tower_http::{
 pub use self::{
     server::{ServeError, serve},
     state::{Api, Defaults, ModelCard, Origin},
-    text_model::{ChatMessage, Markup, TextModel, TextModelError},
+    text_model::{ChatMessage, Markup, TextModel, TextModelError, TokenizerInfo},
 };
 
 /// Bytes of a request's body. A prompt that fills the largest contexts is about half of this.
@@ -69,6 +69,7 @@ fn guarded(api: &Api) -> Router<Api> {
         .route("/v1/generate", post(generate::generate))
         .route("/tokenize", post(text::tokenize))
         .route("/detokenize", post(text::detokenize))
+        .route("/tokenizer_info", get(text::tokenizer_info))
         .route("/props", get(text::props))
         .route("/metrics", get(server::metrics))
         .route_layer(middleware::from_fn_with_state(api.clone(), keys::check))

@@ -3,7 +3,7 @@
 use std::{future::Future, io, net::SocketAddr, pin::Pin};
 
 use axum::{
-    Router,
+    Json, Router,
     extract::State,
     http::{StatusCode, header::CONTENT_TYPE},
     response::IntoResponse,
@@ -14,6 +14,7 @@ use collm_node::{
     connections::{TlsStream, encrypted},
 };
 use futures::{Stream, StreamExt as _};
+use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, info};
 
@@ -80,8 +81,19 @@ pub(crate) async fn health() -> &'static str {
 }
 
 /// Requests can be served. Whether the cloud is there is no condition: without it answers are degraded, not absent.
-pub(crate) async fn ready(State(api): State<Api>) -> (StatusCode, &'static str) {
-    if api.edge.is_running() { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "stopped") }
+pub(crate) async fn ready(State(api): State<Api>) -> (StatusCode, Json<Readiness>) {
+    let (code, status) = match api.edge.is_running() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "stopped"),
+    };
+    (code, Json(Readiness { status, cloud: api.edge.link().name() }))
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Readiness {
+    status: &'static str,
+    /// `none`, `untried`, `up` or `down`, as the last answer found it.
+    cloud: &'static str,
 }
 
 pub(crate) async fn metrics(State(api): State<Api>) -> impl IntoResponse {

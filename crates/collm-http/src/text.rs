@@ -2,16 +2,17 @@
 
 use axum::{Json, extract::State};
 use collm_core::{ids::TokenId, policy::Mode};
-use collm_node::text::{StopStrings, TextStream};
+use collm_node::text::Utf8Stream;
 use serde::Serialize;
 
-use crate::{Api, Markup, error::ApiError, fields::Fields, openai::conversation};
+use crate::{Api, Markup, TextModel, TokenizerInfo, error::ApiError, fields::Fields, openai::conversation};
 
 /// `POST /tokenize`: the tokens of `content` (or `prompt`), a text, or of `messages`, a conversation. As in a request for an
-/// answer, those that the model wants before every text are among them. `parse_special: false` takes markup in a text for
+/// answer, those that the model wants before every text are among them, unless `add_special` is `false`. `parse_special: false` takes markup in a text for
 /// its characters.
 pub(crate) async fn tokenize(State(api): State<Api>, mut fields: Fields) -> Result<Json<Tokens>, ApiError> {
-    fields.refuse_unless("add_special", |value| value.as_bool() != Some(false))?;
+    // llama.cpp's name, and vLLM's.
+    let adds = fields.take("add_special")?.or(fields.take("add_special_tokens")?).unwrap_or(true);
     fields.refuse_unless("with_pieces", |value| value.as_bool() != Some(true))?;
     let markup = if fields.take("parse_special")?.unwrap_or(true) { Markup::Control } else { Markup::Ignored };
     let text: Option<String> = match fields.take("content")? {
@@ -19,7 +20,8 @@ pub(crate) async fn tokenize(State(api): State<Api>, mut fields: Fields) -> Resu
         None => fields.take("prompt")?,
     };
     let tokens = match text {
-        Some(text) => api.model.tokenize(&text, markup)?,
+        Some(text) if adds => api.model.tokenize(&text, markup)?,
+        Some(text) => api.model.tokenize_bare(&text, markup)?,
         None => conversation(&mut fields, api.model.as_ref())?,
     };
     let tokens: Vec<u32> = tokens.into_iter().map(|token| token.0).collect();
@@ -37,16 +39,38 @@ pub(crate) struct Tokens {
 /// `POST /detokenize`: the text of `tokens`. Markup, and what is not in the vocabulary, has none.
 pub(crate) async fn detokenize(State(api): State<Api>, mut fields: Fields) -> Result<Json<Text>, ApiError> {
     let tokens: Vec<u32> = fields.require("tokens")?;
-    let mut text = TextStream::new(StopStrings::default());
-    let mut content: String =
-        tokens.into_iter().map(|token| text.push(api.model.token_bytes(TokenId(token))).shown).collect();
-    content.push_str(&text.finish().shown);
-    Ok(Json(Text { content }))
+    let tokens: Vec<TokenId> = tokens.into_iter().map(TokenId).collect();
+    let content = detokenized(&tokens, api.model.as_ref());
+    Ok(Json(Text { prompt: content.clone(), content }))
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Text {
     content: String,
+    /// The same, as other servers call it.
+    prompt: String,
+}
+
+/// The text of tokens; what is no character becomes U+FFFD.
+pub(crate) fn detokenized(tokens: &[TokenId], model: &dyn TextModel) -> String {
+    let mut characters = Utf8Stream::default();
+    let mut text: String = tokens.iter().map(|token| characters.push(model.token_bytes(*token))).collect();
+    text.push_str(&characters.finish());
+    text
+}
+
+/// `GET /tokenizer_info`
+pub(crate) async fn tokenizer_info(State(api): State<Api>) -> Json<TokenizerReport> {
+    Json(TokenizerReport { tokenizer: api.model.tokenizer(), pad_token: (), model_max_length: api.card.context })
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct TokenizerReport {
+    #[serde(flatten)]
+    tokenizer: TokenizerInfo,
+    /// Nothing is padded here; clients look for the field.
+    pad_token: (),
+    model_max_length: u32,
 }
 
 /// `GET /props`

@@ -18,8 +18,28 @@ pub trait TextModel: Vocabulary {
     /// When the text cannot be tokenised.
     fn tokenize(&self, text: &str, markup: Markup) -> Result<Vec<TokenId>, TextModelError>;
 
+    /// The tokens of a text, with nothing added.
+    ///
+    /// # Errors
+    /// When the text cannot be tokenised.
+    fn tokenize_bare(&self, text: &str, markup: Markup) -> Result<Vec<TokenId>, TextModelError>;
+
+    /// What programs that make prompts themselves need to know.
+    fn tokenizer(&self) -> TokenizerInfo;
+
     /// Tokens that end an answer.
     fn end_tokens(&self) -> &[TokenId];
+}
+
+/// A tokeniser as other programs describe theirs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct TokenizerInfo {
+    /// The markup before every text, if the model was trained with one.
+    pub bos_token: Option<String>,
+    /// The markup that ends an answer.
+    pub eos_token: Option<String>,
+    /// The Jinja template that makes prompts of conversations.
+    pub chat_template: Option<String>,
 }
 
 /// What texts that look like control tokens are.

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use collm_core::{
-    edge::{FinishReason, Loss, Source, Token},
+    edge::{FinishReason, Loss, PromptToken, Source, Token},
     policy::Threshold,
     sampling::LogProbs,
 };
@@ -24,10 +24,14 @@ pub struct Answer {
     pub text: String,
     /// `stop`, `length`, `context` or `cancelled`.
     pub finish_reason: &'static str,
-    /// Whether the edge decided any of these tokens because the cloud, which should have, was not there.
+    /// Whether the edge decided any of these tokens, or said how likely the prompt was, because the cloud, which should have, was
+    /// not there.
     pub degraded: bool,
     /// Why the cloud was lost, each time it was.
     pub losses: Vec<String>,
+    /// How likely the prompt's tokens were, from the second on, if the request asks for it.
+    #[serde(skip)]
+    pub prompt: Vec<PromptToken>,
     /// The tokens, up to the one that completed a stop string.
     pub tokens: Vec<AnswerToken>,
     /// What it cost.
@@ -129,6 +133,7 @@ pub struct AnswerWriter {
     text: TextStream,
     stopped: bool,
     shown: String,
+    prompt: Vec<PromptToken>,
     tokens: Vec<AnswerToken>,
     losses: Vec<String>,
 }
@@ -136,6 +141,8 @@ pub struct AnswerWriter {
 /// What happened to the answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress {
+    /// How likely one more token of the prompt was. All of them come before any other token.
+    Prompt(PromptToken),
     /// One more token.
     Token {
         /// The token.
@@ -170,6 +177,7 @@ impl AnswerWriter {
             text: TextStream::new(stop),
             stopped: false,
             shown: String::new(),
+            prompt: Vec::new(),
             tokens: Vec::new(),
             losses: Vec::new(),
         }
@@ -181,6 +189,10 @@ impl AnswerWriter {
             match self.stream.next().await? {
                 // Of before the edge heard that the text is complete.
                 AnswerEvent::Token(_) | AnswerEvent::Degraded(_) if self.stopped => {}
+                AnswerEvent::Prompt(token) => {
+                    self.prompt.push(token.clone());
+                    return Some(Progress::Prompt(token));
+                }
                 AnswerEvent::Token(token) => return Some(self.take_token(token)),
                 AnswerEvent::Degraded(loss) => {
                     self.losses.push(loss.to_string());
@@ -201,7 +213,7 @@ impl AnswerWriter {
             match progress {
                 Progress::Finished { answer, .. } => return Ok(*answer),
                 Progress::Failed(why) => return Err(AnswerFailed(why)),
-                Progress::Token { .. } | Progress::Degraded(_) => {}
+                Progress::Prompt(_) | Progress::Token { .. } | Progress::Degraded(_) => {}
             }
         }
         Err(AnswerFailed("it ended without a last event".into()))
@@ -232,8 +244,9 @@ impl AnswerWriter {
         let answer = Answer {
             text: std::mem::take(&mut self.shown),
             finish_reason: finish_name(reason),
-            degraded: stats.degraded_tokens > 0,
+            degraded: stats.degraded_tokens > 0 || self.prompt.iter().any(|token| token.degraded),
             losses: std::mem::take(&mut self.losses),
+            prompt: std::mem::take(&mut self.prompt),
             tokens: std::mem::take(&mut self.tokens),
             stats,
         };

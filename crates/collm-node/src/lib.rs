@@ -18,7 +18,7 @@ pub mod tls;
 pub use cloud::{CloudNode, CloudOptions, CloudServeError};
 pub use edge::{
     AnswerEvent, AnswerStream, CloudEndpoint, CloudKey, EdgeHandle, EdgeNode, EdgeOptions, EdgeStartError,
-    EndpointError, Finished, RequestError, Traffic,
+    EndpointError, Finished, LinkState, RequestError, Traffic,
 };
 pub use engine_thread::EngineStartError;
 pub use session::{SessionIdError, fresh_session};

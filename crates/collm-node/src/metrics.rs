@@ -35,6 +35,7 @@ pub fn describe() {
 /// Everything an edge counts comes past here.
 pub(crate) fn record_event(event: &AnswerEvent) {
     match event {
+        AnswerEvent::Prompt(_) => {}
         AnswerEvent::Token(token) => {
             let degraded = if token.degraded { "true" } else { "false" };
             counter!("collm_tokens_total", "source" => token.source.name(), "degraded" => degraded).increment(1);

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use collm_core::{
-    edge::{EdgeConfig, Event, FinishReason, Request, Source, Stats, Token},
+    edge::{EdgeConfig, Event, FinishReason, PromptToken, Request, Source, Stats, Token},
     ids::{SessionId, TokenId},
     policy::Mode,
     time::Time,
@@ -20,7 +20,9 @@ pub struct Answer {
     pub request: Request,
     /// When.
     pub submitted: Time,
-    /// What was told so far.
+    /// What was told so far of the prompt.
+    pub prompt: Vec<PromptToken>,
+    /// What was told so far of the answer.
     pub tokens: Vec<Token>,
     /// How often the requester heard that the cloud is not there.
     pub losses: u32,
@@ -57,6 +59,7 @@ impl Answer {
     fn hear(&mut self, now: Time, event: Event) {
         assert!(self.end.is_none(), "told of something after the end: {event:?}");
         match event {
+            Event::Prompt(token) => self.judge_prompt(token),
             Event::Token(token) => self.judge_token(token),
             Event::Degraded(loss) => {
                 assert!(self.request.mode.uses_cloud(), "{loss} in a mode without cloud");
@@ -75,8 +78,29 @@ impl Answer {
         }
     }
 
+    fn judge_prompt(&mut self, token: PromptToken) {
+        assert!(self.request.score_prompt && self.tokens.is_empty(), "nobody asked, or too late: {token:?}");
+        assert_eq!(token.position.index(), self.prompt.len() + 1, "positions follow one another: {token:?}");
+        let prefix = &self.request.prompt[..=token.position.index()];
+        let attended = self.oracle.scores_prompt(true);
+        let alone = attended == Source::Cloud && token.source != Source::Cloud;
+        assert_eq!(token.source, self.oracle.scores_prompt(!alone), "not who should say it: {token:?}");
+        assert_eq!(token.degraded, alone, "degraded says that the cloud was needed and not there: {token:?}");
+        assert!(!alone || self.losses > 0, "degraded before the loss was told: {token:?}");
+        assert_eq!(Some(&token.id), prefix.last(), "another prompt: {token:?}");
+        assert_eq!(token.log_probs, self.oracle.likelihood(prefix, token.source), "not how likely it was: {token:?}");
+        self.prompt.push(token);
+    }
+
+    /// Whether all was told that is owed of the prompt.
+    fn prompt_is_told(&self) -> bool {
+        let owed = if self.request.score_prompt { self.request.prompt.len() - 1 } else { 0 };
+        self.prompt.len() == owed
+    }
+
     fn judge_token(&mut self, token: Token) {
         let sequence = self.sequence();
+        assert!(self.prompt_is_told(), "the prompt comes first: {token:?}");
         assert_eq!(token.position.index(), sequence.len(), "positions follow one another: {token:?}");
         assert!(token.waited <= self.patience(), "stood still beyond the deadline: {token:?}");
         assert!(self.tokens.is_empty() || self.oracle.reason(&sequence).is_none(), "goes on after the end: {token:?}");
@@ -110,7 +134,11 @@ impl Answer {
     }
 
     fn judge_end(&self, reason: FinishReason, stats: &Stats) {
-        let expected = if self.tokens.is_empty() { None } else { self.oracle.reason(&self.sequence()) };
+        let nothing_more = self.request.tokens_max == 0 && self.prompt_is_told();
+        let expected = match self.tokens.is_empty() {
+            true => nothing_more.then_some(FinishReason::Length),
+            false => self.oracle.reason(&self.sequence()),
+        };
         match expected {
             Some(expected) => assert_eq!(reason, expected),
             None => assert!(reason == FinishReason::Cancelled && self.cancelled, "ended early: {reason:?}"),
@@ -119,7 +147,9 @@ impl Answer {
         let degraded = self.tokens.iter().filter(|token| token.degraded).count();
         assert_eq!(stats.degraded_tokens as usize, degraded, "{stats:?}");
         let waited: Duration = self.tokens.iter().map(|token| token.waited).sum();
-        assert!(waited == stats.waited || reason == FinishReason::Cancelled, "waited {waited:?} for tokens: {stats:?}");
+        let only_for_tokens = !self.request.score_prompt && reason != FinishReason::Cancelled;
+        assert!(waited <= stats.waited, "waited {waited:?} for tokens: {stats:?}");
+        assert!(waited == stats.waited || !only_for_tokens, "waited {waited:?} for tokens: {stats:?}");
         assert!(stats.waited <= stats.total && stats.positions_replayed <= stats.positions_uploaded, "{stats:?}");
         assert!(self.request.mode != Mode::Standalone || stats.connections == 0, "standalone connects to nobody");
     }
@@ -128,6 +158,8 @@ impl Answer {
         let reference = self.oracle.reference();
         let told: Vec<(TokenId, Source)> = self.tokens.iter().map(|token| (token.id, token.source)).collect();
         let reason = self.end.as_ref().and_then(|end| end.as_ref().ok()).map(|(reason, _)| *reason);
+        let by_cloud = self.oracle.scores_prompt(true);
+        assert!(self.prompt.iter().all(|token| token.source == by_cloud), "the prompt was scored by others");
         assert_eq!(told, reference.tokens, "not the reference of {:?}", self.request);
         assert_eq!(reason, Some(reference.reason));
         assert_eq!(self.losses, 0, "nothing went wrong and a loss was told");
@@ -154,6 +186,7 @@ impl Judge {
             oracle: Oracle::new(script, request, config),
             request: request.clone(),
             submitted: now,
+            prompt: vec![],
             tokens: vec![],
             losses: 0,
             end: None,

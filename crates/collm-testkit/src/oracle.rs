@@ -1,13 +1,19 @@
 //! What answers must be, straight from the script: no sessions, no frames, no states. Position by position, one after the
 //! other, as the stalling algorithm of the paper does it.
 
+use std::sync::Arc;
+
 use collm_core::{
     edge::{EdgeConfig, FinishReason, Request, SecondStage, Source},
+    grammar::{Constraint, Follower},
     ids::{Position, TokenId},
     policy::{Decision, Mode, Policy},
-    sampling::{Scored, Scoring, choose},
+    sampling::{LogProbs, Scored, Scoring, choose, choose_within},
 };
-use collm_engine::{Head, scripted::Script};
+use collm_engine::{
+    Head, TokenTexts,
+    scripted::{Script, letters},
+};
 
 /// Knows what every head says after every prefix of one answer.
 #[derive(Debug, Clone)]
@@ -44,6 +50,9 @@ impl Oracle {
     pub fn reference(&self) -> Reference {
         let mut prefix = self.request.prompt.clone();
         let mut tokens = Vec::new();
+        if self.request.tokens_max == 0 {
+            return Reference { tokens, reason: FinishReason::Length };
+        }
         loop {
             let (Scored { choice, .. }, source) = self.decide(&prefix);
             prefix.push(choice.token);
@@ -80,11 +89,39 @@ impl Oracle {
         self.leaves_early(prefix).unwrap_or_else(|| (self.says(Head::Exit2, prefix), Source::Exit2))
     }
 
+    /// Who says how likely the prompt's tokens were, while the cloud is there or not.
+    pub fn scores_prompt(&self, attended: bool) -> Source {
+        match self.second {
+            _ if attended && self.request.mode.uses_cloud() => Source::Cloud,
+            SecondStage::Whole => Source::Whole,
+            SecondStage::Tail => Source::Exit2,
+        }
+    }
+
+    /// How likely the last token of `prefix` was, in the words of `source`.
+    pub fn likelihood(&self, prefix: &[TokenId], source: Source) -> LogProbs {
+        let head = if source == Source::Exit2 { Head::Exit2 } else { Head::Final };
+        let (&given, before) = prefix.split_last().expect("nothing is said of a first token");
+        let scoring = Scoring::of_given(Position(before.len() as u32 - 1), given, &self.request.sampling);
+        let scored = choose(&mut self.script.logits(head, before), &scoring).expect("scripted logits are finite");
+        scored.log_probs.expect("told of given tokens")
+    }
+
     /// What a head proposes after a prefix.
     fn says(&self, head: Head, prefix: &[TokenId]) -> Scored {
         let Request { sampling, prompt, .. } = &self.request;
         let scoring = Scoring::after(Position(prefix.len() as u32 - 1), sampling, prefix, prompt.len() as u32);
-        choose(&mut self.script.logits(head, prefix), &scoring).expect("scripted logits are finite")
+        let mut form = self.form_of(&prefix[prompt.len()..]);
+        let constraint = form.as_mut().map(|form| form as &mut dyn Constraint);
+        choose_within(&mut self.script.logits(head, prefix), &scoring, constraint).expect("scripted logits are finite")
+    }
+
+    /// Where an answer stands in the form that it must have, unless it has left it.
+    fn form_of(&self, answer: &[TokenId]) -> Option<Form> {
+        let mut follower = Follower::new(self.request.sampling.grammar.clone()?);
+        let texts = letters();
+        answer.iter().for_each(|token| follower.accept(texts.bytes(*token)));
+        (!follower.is_lost()).then_some(Form { texts, follower })
     }
 
     /// Why the answer ends with the last token of `sequence` (prompt included), if it does.
@@ -99,5 +136,17 @@ impl Oracle {
         } else {
             None
         }
+    }
+}
+
+/// Where one answer stands.
+struct Form {
+    texts: Arc<dyn TokenTexts>,
+    follower: Follower,
+}
+
+impl Constraint for Form {
+    fn allows(&mut self, token: TokenId) -> bool {
+        if self.texts.ends(token) { self.follower.may_end() } else { self.follower.allows(self.texts.bytes(token)) }
     }
 }

@@ -219,6 +219,7 @@ pub fn request(session: u128, threshold: f32) -> Request {
         run_ahead: RunAhead::Never,
         sampling: Sampling::GREEDY,
         tokens_max: 16,
+        score_prompt: false,
         stop: vec![END_OF_TURN],
     }
 }

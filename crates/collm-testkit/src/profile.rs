@@ -4,6 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use collm_core::{
     edge::{BreakerConfig, ExactUpload, Request, SecondStage},
+    grammar::{Expression, Grammar},
     ids::{SessionId, TokenId},
     policy::{Mode, RunAhead, Threshold},
     sampling::Sampling,
@@ -145,6 +146,7 @@ impl Draft {
     fn request(&mut self, script: &Script, plan: &EdgePlan, session: u64) -> (Time, Request) {
         let sampling = self.sampling();
         let random = &mut self.random;
+        let score_prompt = random.chance(0.2);
         let prompt_max = u64::from(plan.config.context).min(30) - 1;
         let prompt = (0..random.within(1..=prompt_max))
             .map(|_| TokenId(random.within(0..=script.vocabulary as u64 - 1) as u32))
@@ -171,7 +173,8 @@ impl Draft {
                 RunAhead::DEFAULT,
             ]),
             sampling,
-            tokens_max: random.count(1..=30),
+            tokens_max: random.count(if score_prompt { 0..=3 } else { 1..=30 }),
+            score_prompt,
             stop: if random.chance(0.8) { vec![END_OF_TURN] } else { vec![] },
         };
         (Time(random.span_ms(0..=HORIZON_MS / 2)), request)
@@ -189,11 +192,12 @@ impl Draft {
             min_p: random.pick(&[0.0, 0.05]),
             repeat_penalty: random.pick(&[1.0, 1.3]),
             repeat_last_n: random.count(0..=12),
-            seed: random.bits(),
             presence_penalty: random.pick(&[0.0, 0.0, 1.5]),
             frequency_penalty: random.pick(&[0.0, 0.0, 0.5]),
             bias: if random.chance(0.2) { vec![(TokenId(1), 3.0), (TokenId(2), -100.0)] } else { vec![] },
+            grammar: random.chance(0.2).then(in_pairs),
             log_probs: random.pick(&[None, Some(0), Some(3)]),
+            seed: random.bits(),
         }
     }
 
@@ -257,6 +261,12 @@ impl Draft {
             _ => Fault::RogueFrame,
         }
     }
+}
+
+/// Any number of two letters, the first from the first half of the alphabet. Small vocabularies lack the second half.
+fn in_pairs() -> Grammar {
+    let pair = Expression::Sequence(vec![Expression::Range(b'A', b'M'), Expression::Range(b'N', b'Z')]);
+    Expression::compile(&[pair.any_number()]).expect("a few steps")
 }
 
 /// A range within the given one.

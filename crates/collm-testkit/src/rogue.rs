@@ -40,7 +40,7 @@ fn open(random: &mut Random, script: &Script) -> Open {
 
 fn frame_to_cloud(random: &mut Random) -> ToCloud {
     let (epoch, position) = (epoch(random), position(random));
-    match random.within(0..=5) {
+    match random.within(0..=6) {
         0 => {
             let block = block(random);
             let told = random.pick(&[0, block.rows() as usize]);
@@ -49,7 +49,8 @@ fn frame_to_cloud(random: &mut Random) -> ToCloud {
         1 => ToCloud::Tokens { epoch, first: position, tokens: vec![token(random); random.within(1..=9) as usize] },
         2 => ToCloud::Ask(Ask { epoch, position, guess: Some(token(random)) }),
         3 => ToCloud::Generate { epoch, position, tokens_max: random.count(0..=u32::MAX), stop: vec![] },
-        4 => ToCloud::Truncate { epoch, length: position.0 },
+        4 => ToCloud::Score { epoch, first: position, end: self::position(random) },
+        5 => ToCloud::Truncate { epoch, length: position.0 },
         _ => ToCloud::Close,
     }
 }

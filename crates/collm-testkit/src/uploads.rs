@@ -39,6 +39,7 @@ impl Uploads {
                 self.asked(epoch.0, *position);
                 self.cloud_generates = true;
             }
+            ToCloud::Score { epoch, end, .. } => self.asked(epoch.0, Position(end.0 - 1)),
             ToCloud::Open(_) | ToCloud::Close => {}
         }
     }

@@ -110,6 +110,9 @@ fn sights(entry: &Entry) -> Vec<&'static str> {
 
 fn sights_of_requester(event: &Event) -> Vec<&'static str> {
     match event {
+        Event::Prompt(token) if token.degraded => vec!["a prompt scored alone"],
+        Event::Prompt(token) if token.source == Source::Cloud => vec!["a prompt scored by the cloud"],
+        Event::Prompt(_) => vec!["a prompt scored by an exit"],
         Event::Token(token) if token.degraded => vec!["a degraded token"],
         Event::Token(token) if token.source == Source::Cloud => vec!["a token of the cloud"],
         Event::Token(_) => vec!["a token of an exit"],
@@ -164,6 +167,9 @@ fn hostile_worlds_get_into_everything() {
         "a full queue",
         "a loss of the link",
         "a lost link",
+        "a prompt scored alone",
+        "a prompt scored by an exit",
+        "a prompt scored by the cloud",
         "a replay",
         "a requester that left",
         "a resumed context",

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use collm_core::{
-    frame::{Answer, Ask, Feed, Identity, Open, Refusal, ToCloud, ToEdge},
+    frame::{Answer, Ask, Feed, Identity, Open, Refusal, Scores, ToCloud, ToEdge},
     ids::TokenId,
     sampling::{LogProbs, Sampling},
     states::Encoding,
 };
 
 use crate::{
+    grammar::emit_grammar,
     proto::{self, cloud_frame, edge_frame},
     refusal::emit_code,
 };
@@ -39,6 +40,9 @@ impl From<ToCloud> for proto::EdgeFrame {
             ToCloud::Truncate { epoch, length } => {
                 Frame::Truncate(proto::Truncate { epoch: epoch.0, length_positions: length })
             }
+            ToCloud::Score { epoch, first, end } => {
+                Frame::Score(proto::Score { epoch: epoch.0, first_position: first.0, end_position: end.0 })
+            }
             ToCloud::Close => Frame::Close(proto::Close {}),
         };
         Self { frame: Some(frame) }
@@ -51,6 +55,7 @@ impl From<ToEdge> for proto::CloudFrame {
         let frame = match frame {
             ToEdge::Opened { held } => Frame::Opened(proto::Opened { held_positions: held }),
             ToEdge::Answer(answer) => Frame::Answer(answer.into()),
+            ToEdge::Scores(scores) => Frame::Scores(scores.into()),
             ToEdge::Missing { epoch, held } => Frame::Missing(proto::Missing { epoch: epoch.0, held_positions: held }),
             ToEdge::Refused(refusal) => Frame::Refused(refusal.into()),
         };
@@ -107,6 +112,7 @@ impl From<Sampling> for proto::Sampling {
             presence_penalty: sampling.presence_penalty,
             frequency_penalty: sampling.frequency_penalty,
             bias: sampling.bias.into_iter().map(|(token, bias)| proto::Bias { token: token.0, bias }).collect(),
+            grammar: sampling.grammar.map(|grammar| emit_grammar(&grammar)),
             log_probs: sampling.log_probs,
             seed: sampling.seed,
         }
@@ -115,11 +121,7 @@ impl From<Sampling> for proto::Sampling {
 
 impl From<Ask> for proto::Ask {
     fn from(ask: Ask) -> Self {
-        Self {
-            epoch: ask.epoch.0,
-            position: ask.position.0,
-            guess_token: ask.guess.map(|token| token.0),
-        }
+        Self { epoch: ask.epoch.0, position: ask.position.0, guess_token: ask.guess.map(|token| token.0) }
     }
 }
 
@@ -133,6 +135,18 @@ impl From<Answer> for proto::Answer {
             log_probs: answer.log_probs.map(Into::into),
             compute_ns: nanoseconds(answer.compute),
             queued_ns: nanoseconds(answer.queued),
+        }
+    }
+}
+
+impl From<Scores> for proto::Scores {
+    fn from(scores: Scores) -> Self {
+        Self {
+            epoch: scores.epoch.0,
+            first_position: scores.first.0,
+            log_probs: scores.log_probs.into_iter().map(Into::into).collect(),
+            compute_ns: nanoseconds(scores.compute),
+            queued_ns: nanoseconds(scores.queued),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use collm_core::{
     frame::{Refusal, RefusalCode},
+    grammar::GrammarError,
     sampling::SamplingError,
     states::StatesError,
 };
@@ -56,6 +57,17 @@ pub enum WireError {
     /// Sampling settings that nothing can be drawn with.
     #[error("sampling cannot be served: {0}")]
     Sampling(#[from] SamplingError),
+    /// Steps that are no program.
+    #[error("the answer's form is unusable: {0}")]
+    Grammar(#[from] GrammarError),
+    /// A step that this version does not have.
+    #[error("step {step} of the answer's form is {numbers:?}, which is no step of this protocol")]
+    UnknownStep {
+        /// Its index.
+        step: usize,
+        /// Its kind and what belongs to it.
+        numbers: [u32; 3],
+    },
     /// Not whole rows of finite floats.
     #[error("hidden states are unusable: {0}")]
     States(#[from] StatesError),

@@ -5,6 +5,7 @@
 
 mod emit;
 mod error;
+mod grammar;
 mod parse;
 mod refusal;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use collm_core::{
-    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, ToCloud, ToEdge},
+    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, Scores, ToCloud, ToEdge},
     ids::{Epoch, Position, SessionId, TokenId},
     limits::Limits,
     sampling::{LogProb, LogProbs, Sampling},
@@ -13,6 +13,7 @@ use collm_core::{
 
 use crate::{
     WireError,
+    grammar::parse_grammar,
     proto::{self, cloud_frame, edge_frame},
     refusal::parse_code,
 };
@@ -70,6 +71,11 @@ impl SessionParser {
                 epoch: epoch(truncate.epoch)?,
                 length: count("length", truncate.length_positions)?,
             }),
+            Frame::Score(score) => Ok(ToCloud::Score {
+                epoch: epoch(score.epoch)?,
+                first: position(score.first_position)?,
+                end: position(score.end_position)?,
+            }),
             Frame::Close(proto::Close {}) => Ok(ToCloud::Close),
         }
     }
@@ -83,6 +89,7 @@ impl SessionParser {
         match frame.frame.ok_or(WireError::NoFrame)? {
             Frame::Opened(opened) => Ok(ToEdge::Opened { held: count("held", opened.held_positions)? }),
             Frame::Answer(answer) => self.answer(&answer),
+            Frame::Scores(scores) => self.scores(&scores),
             Frame::Missing(missing) => {
                 Ok(ToEdge::Missing { epoch: epoch(missing.epoch)?, held: count("held", missing.held_positions)? })
             }
@@ -157,6 +164,20 @@ impl SessionParser {
             log_probs: answer.log_probs.as_ref().map(|told| self.log_probs(told)).transpose()?,
             compute: Duration::from_nanos(answer.compute_ns),
             queued: Duration::from_nanos(answer.queued_ns),
+        }))
+    }
+
+    fn scores(&self, scores: &proto::Scores) -> Result<ToEdge, WireError> {
+        at_most("scores", scores.log_probs.len(), self.limits.scores_max)?;
+        if scores.log_probs.is_empty() {
+            return Err(WireError::Empty { field: "scores" });
+        }
+        Ok(ToEdge::Scores(Scores {
+            epoch: epoch(scores.epoch)?,
+            first: position(scores.first_position)?,
+            log_probs: scores.log_probs.iter().map(|told| self.log_probs(told)).collect::<Result<_, _>>()?,
+            compute: Duration::from_nanos(scores.compute_ns),
+            queued: Duration::from_nanos(scores.queued_ns),
         }))
     }
 
@@ -242,6 +263,7 @@ fn sampling(sampling: proto::Sampling, limits: &Limits) -> Result<Sampling, Wire
         presence_penalty: sampling.presence_penalty,
         frequency_penalty: sampling.frequency_penalty,
         bias: sampling.bias.iter().map(|entry| (TokenId(entry.token), entry.bias)).collect(),
+        grammar: sampling.grammar.as_ref().map(parse_grammar).transpose()?,
         log_probs: sampling.log_probs,
         seed: sampling.seed,
     };
@@ -293,6 +315,7 @@ fn name(frame: &edge_frame::Frame) -> &'static str {
         Frame::Ask(_) => "ask",
         Frame::Generate(_) => "generate",
         Frame::Truncate(_) => "truncate",
+        Frame::Score(_) => "score",
         Frame::Close(_) => "close",
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use collm_core::{
-    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, ToCloud, ToEdge},
+    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, Scores, ToCloud, ToEdge},
     ids::{Epoch, Position, SessionId, TokenId},
     sampling::{LogProb, LogProbs, Sampling},
     states::{Encoding, StateBlock},
@@ -43,8 +43,7 @@ fn open() {
     let session = SessionId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
     let feed = Feed::States(Encoding::F32);
     let epoch = Epoch(3);
-    let frame =
-        Open { protocol: PROTOCOL, identity, session, epoch, prompt: 5, feed, sampling, tells_tokens: false };
+    let frame = Open { protocol: PROTOCOL, identity, session, epoch, prompt: 5, feed, sampling, tells_tokens: false };
     assert_eq!(
         up(ToCloud::Open(frame.clone())),
         "0a50080112110a02616212026364180a20c004288080031a1000112233445566778899aabbccddeeff2003280232210d0000003f10281d0000403f250000803e2d0000c03f30403908070605040302013805"
@@ -74,6 +73,7 @@ fn frames_of_the_edge() {
     assert_eq!(up(ToCloud::Ask(ask)), "2206080110021800");
     assert_eq!(up(ToCloud::Generate { epoch, position, tokens_max: 9, stop: tokens }), "2a0b080110021809220303ac02");
     assert_eq!(up(ToCloud::Truncate { epoch, length: 5 }), "320408011005");
+    assert_eq!(up(ToCloud::Score { epoch, first, end: Position(9) }), "4206080110021809");
     assert_eq!(up(ToCloud::Close), "3a00");
 }
 
@@ -94,10 +94,11 @@ fn frames_of_the_cloud() {
     assert_eq!(down(ToEdge::Answer(answer.clone())), "12100801100218ac02250000003f28043005");
     let top = vec![LogProb { token: TokenId(300), log_prob: -0.5 }];
     let telling = Answer { log_probs: Some(LogProbs { own: -0.5, top }), ..answer };
-    assert_eq!(
-        down(ToEdge::Answer(telling)),
-        "12210801100218ac02250000003f280430053a0f0d000000bf1202ac021a04000000bf"
-    );
+    assert_eq!(down(ToEdge::Answer(telling)), "12210801100218ac02250000003f280430053a0f0d000000bf1202ac021a04000000bf");
+    let log_probs = vec![LogProbs { own: -0.5, top: vec![] }];
+    let (compute, queued) = (Duration::from_nanos(4), Duration::from_nanos(5));
+    let scores = Scores { epoch, first: Position(2), log_probs, compute, queued };
+    assert_eq!(down(ToEdge::Scores(scores)), "2a0f080110021a050d000000bf20042805");
     assert_eq!(down(ToEdge::Missing { epoch, held: 7 }), "1a0408011007");
     assert_eq!(down(ToEdge::Refused(refusal)), "2206080912026e6f");
 }

@@ -151,7 +151,8 @@ fn a_stream_opens_once_and_first() {
 
 #[test]
 fn states_break_one_rule() {
-    let states = |epoch, first_position, rows| Frame::States(proto::States { epoch, first_position, rows, tokens: vec![] });
+    let states =
+        |epoch, first_position, rows| Frame::States(proto::States { epoch, first_position, rows, tokens: vec![] });
     let good = f16_rows(&[ONE, ONE]);
     refuses(Feed::Tokens, states(0, 0, good.clone()), WireError::WrongFeed { frame: "states" });
     refuses(F16, states(BEYOND, 0, good.clone()), too_large("epoch"));
@@ -217,6 +218,22 @@ fn generate_and_truncate_break_one_rule() {
     refuses(Feed::Tokens, frame, WireError::TooMany { what: "stop tokens", count: 3, max: 2 });
     refuses(F16, Frame::Truncate(proto::Truncate { epoch: BEYOND, length_positions: 0 }), too_large("epoch"));
     refuses(F16, Frame::Truncate(proto::Truncate { epoch: 0, length_positions: BEYOND }), too_large("length"));
+}
+
+#[test]
+fn questions_and_answers_about_the_prompt_break_one_rule() {
+    let score = proto::Score::default;
+    refuses(F16, Frame::Score(proto::Score { epoch: BEYOND, ..score() }), too_large("epoch"));
+    refuses(F16, Frame::Score(proto::Score { first_position: BEYOND, ..score() }), too_large("position"));
+    refuses(F16, Frame::Score(proto::Score { end_position: BEYOND, ..score() }), too_large("position"));
+    let scores = |log_probs| cloud_frame::Frame::Scores(proto::Scores { log_probs, ..Default::default() });
+    edge_refuses(scores(vec![]), WireError::Empty { field: "scores" });
+    let many = WireError::TooMany { what: "scores", count: 257, max: 256 };
+    edge_refuses(scores(vec![proto::LogProbs::default(); 257]), many);
+    let likely = proto::LogProbs { own: 1.0, ..Default::default() };
+    edge_refuses(scores(vec![proto::LogProbs::default(), likely]), WireError::LogProb { value: 1.0 });
+    let far = proto::Scores { first_position: BEYOND, log_probs: vec![Default::default()], ..Default::default() };
+    edge_refuses(cloud_frame::Frame::Scores(far), too_large("position"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use collm_core::{
-    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, ToCloud, ToEdge},
+    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, Scores, ToCloud, ToEdge},
     ids::{Epoch, Position, SessionId, TokenId},
     limits::Limits,
     sampling::{LogProb, LogProbs, Sampling},
@@ -59,6 +59,7 @@ prop_compose! {
             presence_penalty,
             frequency_penalty,
             bias,
+            grammar: None,
             log_probs,
             seed,
         }
@@ -115,6 +116,7 @@ fn to_cloud(open: &Open) -> impl Strategy<Value = ToCloud> + use<> {
         2 => (epoch(), position(), prop::option::of(token()))
             .prop_map(|(epoch, position, guess)| ToCloud::Ask(Ask { epoch, position, guess })),
         1 => (epoch(), count()).prop_map(|(epoch, length)| ToCloud::Truncate { epoch, length }),
+        1 => (epoch(), position(), position()).prop_map(|(epoch, first, end)| ToCloud::Score { epoch, first, end }),
         1 => Just(ToCloud::Close),
     ]
 }
@@ -142,10 +144,21 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn scores()(
+        (epoch, first, log_probs) in (epoch(), position(), vec(log_probs(), 1..=9)),
+        (compute, queued) in (any::<u64>(), any::<u64>()),
+    ) -> Scores {
+        let (compute, queued) = (Duration::from_nanos(compute), Duration::from_nanos(queued));
+        Scores { epoch, first, log_probs, compute, queued }
+    }
+}
+
 fn to_edge() -> impl Strategy<Value = ToEdge> {
     prop_oneof![
         count().prop_map(|held| ToEdge::Opened { held }),
         answer().prop_map(ToEdge::Answer),
+        scores().prop_map(ToEdge::Scores),
         (epoch(), count()).prop_map(|(epoch, held)| ToEdge::Missing { epoch, held }),
         (refusal_code(), "\\PC{0,200}").prop_map(|(code, message)| ToEdge::Refused(Refusal { code, message })),
     ]

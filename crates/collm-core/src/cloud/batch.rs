@@ -5,10 +5,14 @@
 
 use std::{ops::Range, time::Duration};
 
-use super::{Batch, BatchOutcome, BatchPart, Cloud, Output, admission, context::Context};
+use super::{
+    Batch, BatchOutcome, BatchPart, Cloud, Output, admission,
+    context::{Context, Question, Wanted},
+};
 use crate::{
-    frame::{Answer, Refusal, RefusalCode, ToEdge},
+    frame::{Answer, Refusal, RefusalCode, Scores, ToEdge},
     ids::{Epoch, Position, SessionId, SlotId},
+    limits::Limits,
     sampling::Scored,
     time::Time,
 };
@@ -82,34 +86,36 @@ impl Cloud {
             context.computed += part.rows;
         }
         context.used = now;
+        let cost = Cost { compute: compute / (part.positions.len() as u32).max(1), began };
+        let mut told = Vec::new();
         let mut outgrown = false;
-        for (&position, Scored { choice, log_probs }) in part.positions.iter().zip(scored) {
+        for (&position, scored) in part.positions.iter().zip(scored) {
             let Some(question) = context.work.take(position) else {
                 continue;
             };
-            let answer = Answer {
-                epoch: context.epoch,
-                position,
-                token: choice.token,
-                confidence: choice.confidence,
-                log_probs,
-                compute: compute / part.positions.len() as u32,
-                queued: began - question.since,
-            };
-            if let Some(peer) = context.peer {
-                self.outputs.push_back(Output::Transmit(peer, ToEdge::Answer(answer)));
-            }
-            if question.guess.is_some_and(|guess| guess != choice.token) {
-                context.roll_back(position);
-                if let Some(peer) = context.peer.and_then(|peer| self.peers.get_mut(&peer)) {
-                    peer.open.epoch = context.epoch;
+            let token = scored.choice.token;
+            match question.wanted {
+                Wanted::Likelihood => cost.tell_likelihood(&mut told, context.epoch, &question, scored),
+                Wanted::Next(guess) => {
+                    told.push(ToEdge::Answer(cost.answer(context.epoch, &question, scored)));
+                    if guess.is_some_and(|guess| guess != token) {
+                        context.roll_back(position);
+                        break;
+                    }
+                    outgrown |= !context.feed_back(token, context_max, now);
                 }
-                break;
             }
-            outgrown |= !context.feed_back(choice.token, context_max, now);
         }
         // A question about an earlier position may have come meanwhile: its rows must be computed again.
-        context.computed = context.computed.min(context.work.first_position().map_or(u32::MAX, |first| first.0));
+        if let Some(first) = context.work.first_position() {
+            context.step_back(first.0);
+        }
+        if let Some(id) = context.peer {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.open.epoch = context.epoch;
+            }
+            self.outputs.extend(told.into_iter().map(|frame| Output::Transmit(id, frame)));
+        }
         let peer = context.peer.filter(|_| outgrown);
         if let Some(peer) = peer {
             self.detach(now, peer);
@@ -138,7 +144,7 @@ impl Cloud {
             if served.len() < self.config.batch_rows_max as usize && self.give_slot(now, session) {
                 let context = self.contexts.get_mut(&session).expect("listed above; giving slots removes no context");
                 context.used = now;
-                let rows = context.rows_wanted(self.config.block_rows);
+                let rows = context.rows_wanted();
                 served.push((session, context.computed..context.computed + rows));
             }
         }
@@ -176,6 +182,54 @@ impl Cloud {
         let context = self.contexts.values_mut().filter(idle).min_by_key(|context| context.used)?;
         context.computed = 0;
         context.slot.take()
+    }
+}
+
+/// What one question of a batch took.
+struct Cost {
+    compute: Duration,
+    /// When the batch began.
+    began: Time,
+}
+
+impl Cost {
+    fn answer(&self, epoch: Epoch, question: &Question, scored: Scored) -> Answer {
+        Answer {
+            epoch,
+            position: question.position,
+            token: scored.choice.token,
+            confidence: scored.choice.confidence,
+            log_probs: scored.log_probs,
+            compute: self.compute,
+            queued: self.began - question.since,
+        }
+    }
+
+    /// Adds to the last frame if that tells of the token before, and has room.
+    fn tell_likelihood(&self, told: &mut Vec<ToEdge>, epoch: Epoch, question: &Question, scored: Scored) {
+        let token_at = question.position.next();
+        let Some(log_probs) = scored.log_probs else { return };
+        match told.last_mut() {
+            Some(ToEdge::Scores(scores)) if scores.goes_on_at(token_at) => {
+                scores.log_probs.push(log_probs);
+                scores.compute += self.compute;
+            }
+            _ => told.push(ToEdge::Scores(Scores {
+                epoch,
+                first: token_at,
+                log_probs: vec![log_probs],
+                compute: self.compute,
+                queued: self.began - question.since,
+            })),
+        }
+    }
+}
+
+impl Scores {
+    /// Whether the score of this position may be the next in the frame.
+    fn goes_on_at(&self, position: Position) -> bool {
+        let count = self.log_probs.len() as u32;
+        self.first.0 + count == position.0 && count < Limits::DEFAULT.scores_max
     }
 }
 

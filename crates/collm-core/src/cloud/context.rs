@@ -25,6 +25,8 @@ pub(super) struct Context {
     sampling: Sampling,
     /// Whether states come with their tokens.
     tells_tokens: bool,
+    /// Rows that are computed together in a prompt.
+    block_rows: u32,
     pub(super) slot: Option<SlotId>,
     /// Positions whose keys and values are in the slot.
     pub(super) computed: u32,
@@ -56,13 +58,21 @@ pub(super) enum Work {
 #[derive(Debug, Clone)]
 pub(super) struct Question {
     pub(super) position: Position,
-    /// What the edge goes on with meanwhile.
-    pub(super) guess: Option<TokenId>,
+    pub(super) wanted: Wanted,
     pub(super) since: Time,
 }
 
+/// What is asked about a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// The token after it, to compare with what the edge goes on with meanwhile.
+    Next(Option<TokenId>),
+    /// How likely the token after it was, which is given.
+    Likelihood,
+}
+
 impl Context {
-    pub(super) fn new(open: &Open, serial: u64, peer: PeerId, now: Time) -> Self {
+    pub(super) fn new(open: &Open, block_rows: u32, serial: u64, peer: PeerId, now: Time) -> Self {
         Self {
             session: open.session,
             serial,
@@ -72,6 +82,7 @@ impl Context {
             feed: open.feed,
             sampling: open.sampling.clone(),
             tells_tokens: open.tells_tokens,
+            block_rows: block_rows.max(1),
             slot: None,
             computed: 0,
             held: match open.feed {
@@ -126,25 +137,36 @@ impl Context {
 
     /// Adds a question. The keys and values from its position on are computed anew if they were computed already.
     pub(super) fn ask(&mut self, ask: &Ask, now: Time) {
-        let question = Question { position: ask.position, guess: ask.guess, since: now };
-        self.computed = self.computed.min(ask.position.0);
-        let mut asks = match std::mem::replace(&mut self.work, Work::none()) {
-            Work::Asks(asks) => asks,
-            Work::Generate { .. } => VecDeque::new(),
-        };
-        let index = asks.partition_point(|open| open.position < question.position);
-        if asks.get(index).is_some_and(|open| open.position == question.position) {
-            asks[index] = question;
-        } else {
-            asks.insert(index, question);
+        self.step_back(ask.position.0);
+        self.work.add(Question { position: ask.position, wanted: Wanted::Next(ask.guess), since: now });
+    }
+
+    /// Adds questions about tokens of the prompt. `false` if this session cannot ask them.
+    pub(super) fn score(&mut self, first: Position, end: Position, now: Time) -> bool {
+        let known = self.held.tokens().len().min(self.prompt as usize);
+        if first.0 == 0 || first >= end || end.index() > known {
+            return false;
         }
-        self.work = Work::Asks(asks);
+        self.step_back(first.0 - 1);
+        for position in first.0 - 1..end.0 - 1 {
+            self.work.add(Question { position: Position(position), wanted: Wanted::Likelihood, since: now });
+        }
+        true
+    }
+
+    /// Computes again from `position` on, if it was computed: from the start of its block, if that was computed whole.
+    pub(super) fn step_back(&mut self, position: u32) {
+        if position < self.computed {
+            let block = position / self.block_rows * self.block_rows;
+            let is_whole = block + self.block_rows <= self.prompt;
+            self.computed = if is_whole { block } else { position };
+        }
     }
 
     /// Starts generating after `position`.
     pub(super) fn generate(&mut self, position: Position, left: u32, stop: Vec<TokenId>, now: Time) {
-        self.computed = self.computed.min(position.0);
-        let next = Question { position, guess: None, since: now };
+        self.step_back(position.0);
+        let next = Question { position, wanted: Wanted::Next(None), since: now };
         self.work = Work::Generate { next, left, stop };
     }
 
@@ -172,19 +194,29 @@ impl Context {
     }
 
     /// Rows to compute next: up to the last open question, but never the whole of a block that the answer has a part in.
-    pub(super) fn rows_wanted(&self, block_rows: u32) -> u32 {
-        let end = self.work.last_position().map_or(self.computed, |position| position.0 + 1);
+    pub(super) fn rows_wanted(&self) -> u32 {
+        let block_rows = self.block_rows;
+        let end = self.work.last_position().map_or(self.computed, |position| self.end_of_block(position));
         let answer_block = self.prompt / block_rows * block_rows;
         let next_block = self.computed.max(answer_block).div_ceil(block_rows).saturating_mul(block_rows);
         let limit = next_block.saturating_add(block_rows - 1).max(self.computed + 1);
         end.min(limit) - self.computed
     }
 
+    /// Where to stop after a question: behind it, but a prompt's block is computed whole or to the prompt's end.
+    fn end_of_block(&self, position: Position) -> u32 {
+        let end = position.0 + 1;
+        let block_end = end.next_multiple_of(self.block_rows).min(self.prompt).min(self.held.rows());
+        if end < self.prompt { end.max(block_end) } else { end }
+    }
+
     /// The next `rows` rows and the questions among them.
     pub(super) fn next_rows(&self, rows: u32) -> (BatchInput, Vec<Scoring>) {
         let (from, to) = (self.computed, self.computed + rows);
         let input = match &self.held {
-            Held::States(log, _) => BatchInput::States(log.pieces(from, to, u32::MAX).map(|(_, block)| block).collect()),
+            Held::States(log, _) => {
+                BatchInput::States(log.pieces(from, to, u32::MAX).map(|(_, block)| block).collect())
+            }
             Held::Tokens(tokens) => BatchInput::Tokens(tokens[from as usize..to as usize].to_vec()),
         };
         let scores = self.work.questions().filter(|question| question.position.0 < to);
@@ -192,7 +224,13 @@ impl Context {
     }
 
     fn scoring(&self, question: &Question) -> Scoring {
-        Scoring::after(question.position, &self.sampling, self.held.tokens(), self.prompt)
+        let tokens = self.held.tokens();
+        match question.wanted {
+            Wanted::Next(_) => Scoring::after(question.position, &self.sampling, tokens, self.prompt),
+            Wanted::Likelihood => {
+                Scoring::of_given(question.position, tokens[question.position.index() + 1], &self.sampling)
+            }
+        }
     }
 }
 
@@ -235,9 +273,36 @@ impl Held {
     }
 }
 
+impl Question {
+    /// The last position without which it has no answer.
+    fn last_needed(&self) -> u32 {
+        self.position.0 + u32::from(self.wanted == Wanted::Likelihood)
+    }
+}
+
 impl Work {
     pub(super) fn none() -> Self {
         Self::Asks(VecDeque::new())
+    }
+
+    /// Adds a question, in place of an older one about its position.
+    fn add(&mut self, question: Question) {
+        let mut asks = match std::mem::replace(self, Self::none()) {
+            Self::Asks(asks) => asks,
+            Self::Generate { .. } => VecDeque::new(),
+        };
+        let index = asks.partition_point(|open| open.position < question.position);
+        if asks.get(index).is_some_and(|open| open.position == question.position) {
+            asks[index] = question;
+        } else {
+            asks.insert(index, question);
+        }
+        *self = Self::Asks(asks);
+    }
+
+    /// Asks for tokens that are open.
+    pub(super) fn ask_count(&self) -> usize {
+        self.questions().filter(|question| question.wanted != Wanted::Likelihood).count()
     }
 
     /// Open questions by rising position.
@@ -279,7 +344,8 @@ impl Work {
 
     fn truncate(&mut self, length: u32) {
         match self {
-            Self::Asks(asks) => asks.retain(|question| question.position.0 < length),
+            // A question about a given token needs the token, too.
+            Self::Asks(asks) => asks.retain(|question| question.last_needed() < length),
             Self::Generate { next, .. } if next.position.0 < length => {}
             Self::Generate { .. } => *self = Self::none(),
         }

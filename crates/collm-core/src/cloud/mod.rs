@@ -66,7 +66,7 @@ pub struct Occupancy {
     pub waiting: usize,
 }
 
-/// Questions that one session may have open.
+/// Asks that one session may have open.
 const QUESTIONS_MAX: usize = 64;
 
 /// The cloud of many sessions.
@@ -263,8 +263,12 @@ impl Cloud {
                 let position = ask.position;
                 self.question(now, peer, position, |context| {
                     context.ask(&ask, now);
-                    context.work.questions().count() <= QUESTIONS_MAX
+                    context.work.ask_count() <= QUESTIONS_MAX
                 })
+            }
+            ToCloud::Score { first, end, .. } => {
+                let last = Position(end.0.saturating_sub(1));
+                self.question(now, peer, last, |context| context.score(first, end, now))
             }
             ToCloud::Generate { position, tokens_max, stop, .. } => {
                 let left = tokens_max.min(self.config.context);
@@ -348,7 +352,8 @@ impl Cloud {
         if !self.contexts.contains_key(&session) {
             self.admit_context(now)?;
             self.contexts_made += 1;
-            let context = Context::new(&self.peers[&peer].open, self.contexts_made, peer, now);
+            let open = &self.peers[&peer].open;
+            let context = Context::new(open, self.config.block_rows, self.contexts_made, peer, now);
             self.contexts.insert(session, context);
         }
         let context = self.contexts.get_mut(&session).expect("inserted above");
@@ -394,6 +399,7 @@ fn epoch_of(frame: &ToCloud) -> Option<Epoch> {
         ToCloud::States { epoch, .. }
         | ToCloud::Tokens { epoch, .. }
         | ToCloud::Generate { epoch, .. }
+        | ToCloud::Score { epoch, .. }
         | ToCloud::Truncate { epoch, .. } => Some(*epoch),
         ToCloud::Ask(ask) => Some(ask.epoch),
         ToCloud::Open(_) | ToCloud::Close => None,

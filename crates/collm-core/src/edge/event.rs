@@ -53,6 +53,21 @@ pub struct Token {
     pub waited: Duration,
 }
 
+/// One token of the prompt, and how likely it was after those before it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptToken {
+    /// Its position; the first token is not told of.
+    pub position: Position,
+    /// The token.
+    pub id: TokenId,
+    /// Who says how likely it was.
+    pub source: Source,
+    /// Said by the edge because the cloud was not there.
+    pub degraded: bool,
+    /// How likely it was, and which tokens were likelier.
+    pub log_probs: LogProbs,
+}
+
 /// Why an answer is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinishReason {
@@ -69,6 +84,8 @@ pub enum FinishReason {
 /// What the requester hears.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// One more token of the prompt, in order, before any of the answer.
+    Prompt(PromptToken),
     /// One more token of the answer.
     Token(Token),
     /// The cloud is not there; the answer goes on at the edge. At most once per loss.

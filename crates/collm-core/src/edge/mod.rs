@@ -18,7 +18,7 @@ use std::{
 };
 
 pub use breaker::BreakerConfig;
-pub use event::{Event, FinishReason, Loss, Source, Token};
+pub use event::{Event, FinishReason, Loss, PromptToken, Source, Token};
 pub use output::{Job, JobOutcome, Output, Stage, StreamId};
 pub use request::{Request, SubmitError};
 pub use stats::Stats;
@@ -207,7 +207,7 @@ impl Edge {
     }
 
     fn check(&self, request: &Request) -> Result<(), SubmitError> {
-        let Request { session, prompt, mode, sampling, tokens_max, .. } = request;
+        let Request { session, prompt, mode, sampling, tokens_max, score_prompt, .. } = request;
         let EdgeConfig { context, has_cloud, ref identity, .. } = self.common.config;
         sampling.clone().validated()?;
         if prompt.is_empty() {
@@ -222,7 +222,7 @@ impl Edge {
         if let Some(&(token, _)) = sampling.bias.iter().find(|(token, _)| token.0 >= identity.vocabulary) {
             return Err(SubmitError::UnknownBias { token, vocabulary: identity.vocabulary });
         }
-        if *tokens_max == 0 {
+        if *tokens_max == 0 && !score_prompt {
             return Err(SubmitError::NoTokens);
         }
         if (*mode == Mode::Whole) != (self.common.config.second == SecondStage::Whole) {
@@ -246,7 +246,12 @@ impl Edge {
             let slot = self.free_slots.pop().expect("checked by the loop");
             let id = request.session;
             let session = Session::start(request, slot, submitted, &mut self.common.around(now));
-            self.sessions.insert(id, session);
+            // A prompt of one token has nothing to tell, and may be all that is asked about.
+            if session.is_finished() {
+                self.free_slots.push(slot);
+            } else {
+                self.sessions.insert(id, session);
+            }
         }
     }
 

@@ -21,8 +21,10 @@ pub struct Request {
     pub run_ahead: RunAhead,
     /// How tokens are drawn.
     pub sampling: Sampling,
-    /// Tokens to make at most; at least 1.
+    /// Tokens to make at most; at least 1, unless the prompt is to be scored.
     pub tokens_max: u32,
+    /// Tell how likely the prompt's tokens were, before the answer.
+    pub score_prompt: bool,
     /// Tokens after which the answer is complete.
     pub stop: Vec<TokenId>,
 }

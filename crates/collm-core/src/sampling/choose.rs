@@ -1,7 +1,10 @@
 //! One row: from its logits to the token that follows it.
 
 use super::{LogProbs, Sampling, draw::draw, penalties, softmax::Softmax};
-use crate::ids::{Position, TokenId};
+use crate::{
+    grammar::Constraint,
+    ids::{Position, TokenId},
+};
 
 /// What a head proposes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,7 +65,7 @@ impl Scoring {
 
     /// How likely `token` was after a position.
     pub fn of_given(position: Position, token: TokenId, sampling: &Sampling) -> Self {
-        let sampling = Sampling { log_probs: sampling.log_probs, ..Sampling::GREEDY };
+        let sampling = Sampling { log_probs: Some(sampling.log_probs.unwrap_or(0)), ..Sampling::GREEDY };
         Self { given: Some(token), ..Self::alone(position, sampling) }
     }
 }
@@ -72,6 +75,19 @@ impl Scoring {
 /// # Errors
 /// When there are no logits, or one is not finite.
 pub fn choose(logits: &mut [f32], scoring: &Scoring) -> Result<Scored, LogitsError> {
+    choose_within(logits, scoring, None)
+}
+
+/// The same among the tokens that a constraint allows, if it allows any. Most tokens of a model that was asked for a form continue
+/// it anyway: the others are only looked for when one does not.
+///
+/// # Errors
+/// As [`choose`].
+pub fn choose_within(
+    logits: &mut [f32],
+    scoring: &Scoring,
+    constraint: Option<&mut dyn Constraint>,
+) -> Result<Scored, LogitsError> {
     if logits.is_empty() || !logits.iter().all(|logit| logit.is_finite()) {
         return Err(LogitsError);
     }
@@ -80,15 +96,35 @@ pub fn choose(logits: &mut [f32], scoring: &Scoring) -> Result<Scored, LogitsErr
     let choice = match scoring.given {
         Some(token) if token.0 as usize >= logits.len() => return Err(LogitsError),
         Some(token) => Choice { token, confidence: Softmax::of(logits, logits[argmax(logits)]).highest_probability() },
-        None => draw_one(logits, scoring),
+        None => draw_within(logits, scoring, constraint),
     };
     let log_probs = own.map(|(count, own)| LogProbs::of(&own, choice.token.0 as usize, count));
     Ok(Scored { choice, log_probs })
 }
 
-fn draw_one(logits: &mut [f32], scoring: &Scoring) -> Choice {
-    let sampling = &scoring.sampling;
+fn draw_within(logits: &mut [f32], scoring: &Scoring, constraint: Option<&mut dyn Constraint>) -> Choice {
     penalties::apply(logits, scoring);
+    let free = draw_one(logits, scoring);
+    let Some(constraint) = constraint else { return free };
+    let stays = constraint.allows(free.token) || !mask(logits, constraint);
+    if stays { free } else { draw_one(logits, scoring) }
+}
+
+/// Makes what is not allowed impossible. Whether anything is left.
+fn mask(logits: &mut [f32], constraint: &mut dyn Constraint) -> bool {
+    let mut some_left = false;
+    for (token, logit) in (0..).map(TokenId).zip(logits) {
+        if constraint.allows(token) {
+            some_left = true;
+        } else {
+            *logit = f32::NEG_INFINITY;
+        }
+    }
+    some_left
+}
+
+fn draw_one(logits: &[f32], scoring: &Scoring) -> Choice {
+    let sampling = &scoring.sampling;
     let best = argmax(logits);
     let scale = Softmax::of(logits, logits[best]);
     let token = if sampling.temperature > 0.0 { draw(logits, sampling, scoring.position, &scale) } else { best };
@@ -194,6 +230,29 @@ mod tests {
         let told = choose(&mut LOGITS.clone(), &Scoring::alone(Position(0), sampling)).expect("finite");
         assert_eq!(told.choice.token, TokenId(2));
         assert_eq!(told.log_probs.expect("asked for").top[0].token, TokenId(1));
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_not_drawn() {
+        struct Only(Vec<u32>);
+        impl Constraint for Only {
+            fn allows(&mut self, token: TokenId) -> bool {
+                self.0.contains(&token.0)
+            }
+        }
+        let drawn = |sampling: Sampling, position: u32, allowed: &[u32]| {
+            let scoring = Scoring::alone(Position(position), sampling);
+            let mut only = Only(allowed.to_vec());
+            choose_within(&mut LOGITS.clone(), &scoring, Some(&mut only)).expect("finite").choice
+        };
+        assert_eq!(drawn(Sampling::GREEDY, 0, &[0, 3]).token, TokenId(0));
+        assert_eq!(drawn(Sampling::GREEDY, 0, &[]).token, TokenId(1), "nothing is allowed, and something must be said");
+        assert_eq!(drawn(Sampling::GREEDY, 0, &[3]), Choice { token: TokenId(3), confidence: 1.0 });
+        for position in 0..200 {
+            let narrow = Sampling { top_k: 2, ..warm(9) };
+            assert!([0, 3].contains(&drawn(narrow, position, &[0, 3]).token.0));
+            assert_eq!(drawn(warm(9), position, &[0, 1, 2, 3]).token.0, token(warm(9), position));
+        }
     }
 
     #[test]

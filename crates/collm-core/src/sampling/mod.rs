@@ -6,7 +6,8 @@
 //! `libm` instead of the platform's mathematics, since both ends must agree to the last bit.
 //!
 //! [`Sampling`] is what a requester says, [`Scoring`] one row's share of it, [`choose`] (`choose`, `draw`) what comes of it;
-//! `penalties` and `grammar` are what makes tokens less likely or impossible, [`LogProbs`] what can be told beside the token.
+//! `penalties` is what makes tokens more or less likely, [`crate::grammar`] what makes them impossible, [`LogProbs`] what can be told
+//! beside the token.
 
 mod choose;
 mod draw;
@@ -15,6 +16,6 @@ mod penalties;
 mod settings;
 pub(crate) mod softmax;
 
-pub use choose::{Choice, LogitsError, Scored, Scoring, choose};
+pub use choose::{Choice, LogitsError, Scored, Scoring, choose, choose_within};
 pub use log_probs::{LogProb, LogProbs};
 pub use settings::{Sampling, SamplingError};

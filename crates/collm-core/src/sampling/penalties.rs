@@ -31,7 +31,7 @@ fn repeat(logits: &mut [f32], penalty: f32, recent: &[TokenId]) {
 
 /// As OpenAI documents both: `logit - count * frequency - (count > 0) * presence`, counted over the answer.
 fn presence_and_frequency(logits: &mut [f32], sampling: &Sampling, answer: &[TokenId]) {
-    if !sampling.answer_matters() {
+    if !sampling.counts_matter() {
         return;
     }
     for (token, count) in counts(answer) {

@@ -1,6 +1,6 @@
 //! What a requester says about how tokens are drawn.
 
-use crate::{ids::TokenId, limits::Limits};
+use crate::{grammar::Grammar, ids::TokenId, limits::Limits};
 
 /// How the tokens of one answer are drawn. The defaults draw greedily.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Sampling {
     pub frequency_penalty: f32,
     /// Added to the logits of these tokens. No token twice.
     pub bias: Vec<(TokenId, f32)>,
+    /// The form that the answer must have. The token is drawn anew, among those that continue it, if it does not.
+    pub grammar: Option<Grammar>,
     /// Tell the log-probability of every token, and those of this many most likely ones.
     pub log_probs: Option<u32>,
     /// Names the noise.
@@ -53,6 +55,7 @@ impl Sampling {
         presence_penalty: 0.0,
         frequency_penalty: 0.0,
         bias: Vec::new(),
+        grammar: None,
         log_probs: None,
         seed: 0,
     };
@@ -73,12 +76,7 @@ impl Sampling {
                 self.repeat_penalty > 0.0 && self.repeat_penalty <= 100.0,
                 "above 0 and at most 100",
             ),
-            (
-                "presence_penalty",
-                self.presence_penalty,
-                within(self.presence_penalty, -2.0, 2.0),
-                "between -2 and 2",
-            ),
+            ("presence_penalty", self.presence_penalty, within(self.presence_penalty, -2.0, 2.0), "between -2 and 2"),
             (
                 "frequency_penalty",
                 self.frequency_penalty,
@@ -121,6 +119,11 @@ impl Sampling {
 
     /// Whether the answer's tokens matter, all of them.
     pub(super) fn answer_matters(&self) -> bool {
+        self.counts_matter() || self.grammar.is_some()
+    }
+
+    /// Whether it matters how often the answer has a token.
+    pub(super) fn counts_matter(&self) -> bool {
         self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
     }
 }

@@ -26,6 +26,7 @@ impl GenerateRequest {
                 collaboration: Collaboration::take(&mut fields, &api.defaults)?,
                 sampling: answering::sampling(&mut fields, Sampling::GREEDY)?,
                 tokens_max: fields.take("max_tokens")?.unwrap_or(api.defaults.tokens_max),
+                score_prompt: false,
                 stop: answering::stop(&mut fields)?,
             },
             stream: fields.take("stream")?.unwrap_or(false),

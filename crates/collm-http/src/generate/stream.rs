@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use collm_node::answer::{Answer, AnswerFailed, AnswerToken, AnswerWriter, Progress};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, future::ready};
 use serde::Serialize;
 
 use crate::{
@@ -46,19 +46,23 @@ enum Event {
     Error(ErrorBody),
 }
 
-impl From<Progress> for Event {
-    fn from(progress: Progress) -> Self {
-        match progress {
+impl Event {
+    /// What is told of it, if anything.
+    fn of(progress: Progress) -> Option<Self> {
+        Some(match progress {
+            // Nobody can ask about the prompt here.
+            Progress::Prompt(_) => return None,
             Progress::Token { token, shown } => Self::Token { token, text: shown },
             Progress::Degraded(loss) => Self::Degraded { reason: loss.to_string() },
             Progress::Finished { shown, answer } => Self::Finished { text: shown, answer },
             Progress::Failed(why) => Self::Error(ApiError::from(AnswerFailed(why)).body()),
-        }
+        })
     }
 }
 
 pub(super) fn respond(writer: AnswerWriter) -> Response {
-    let lines = progress(writer).map(|progress| Ok::<_, Infallible>(line(&progress.into())));
+    let events = progress(writer).filter_map(|progress| ready(Event::of(progress)));
+    let lines = events.map(|event| Ok::<_, Infallible>(line(&event)));
     ([(CONTENT_TYPE, MEDIA_TYPE)], Body::from_stream(lines)).into_response()
 }
 

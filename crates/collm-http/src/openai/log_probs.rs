@@ -1,7 +1,7 @@
 //! Log-probabilities in OpenAI's words, which differ between its two endpoints.
 //!
-//! A token is told with the text that it adds. Tokens that end an answer add none and are not told; where one is an alternative
-//! it is called `token_id:N`, and bytes that are no character by themselves are called `bytes:\xNN`, so that no two are the same.
+//! A token is called by the text that it adds. One that adds none, such as the end of an answer, is called `token_id:N`, and bytes
+//! that are no character by themselves are called `bytes:\xNN`, so that no two have the same name.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,10 @@ use collm_core::{
     ids::TokenId,
     sampling::{LogProb, LogProbs as Told},
 };
-use collm_node::{answer::AnswerToken, text::Vocabulary};
+use collm_node::{
+    answer::AnswerToken,
+    text::{Utf8Stream, Vocabulary},
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -71,17 +74,37 @@ impl TokenLog {
     /// One more token, with what is known about it.
     pub(super) fn push(&mut self, token: &AnswerToken) {
         if token.log_probs.is_some() {
-            self.waiting.push(Waiting { id: TokenId(token.id), told: token.log_probs.clone(), offset: self.length });
+            self.wait(TokenId(token.id), token.log_probs.clone());
         }
         self.length += token.text.chars().count();
     }
 
-    /// More of the text is shown: what can be told of the tokens in it, if anything.
-    pub(super) fn show(&mut self, shown: &str, form: Form, vocabulary: &dyn Vocabulary) -> Option<LogProbs> {
+    /// The prompt's tokens, which come first and are shown as they are; `told` says something of all but the first.
+    pub(super) fn push_prompt(&mut self, tokens: &[TokenId], told: Vec<Told>, vocabulary: &dyn Vocabulary) {
+        let mut text = Utf8Stream::default();
+        for (&id, told) in tokens.iter().zip(std::iter::once(None).chain(told.into_iter().map(Some))) {
+            self.wait(id, told);
+            self.length += text.push(vocabulary.token_bytes(id)).chars().count();
+        }
+        self.length += text.finish().chars().count();
+        self.shown = self.length;
+    }
+
+    fn wait(&mut self, id: TokenId, told: Option<Told>) {
+        self.waiting.push(Waiting { id, told, offset: self.length });
+    }
+
+    /// More of the text is shown.
+    pub(super) fn show(&mut self, shown: &str) {
         self.shown += shown.chars().count();
-        let settled = self.waiting.iter().take_while(|token| token.offset < self.shown).count();
-        let tokens: Vec<Waiting> =
-            self.waiting.drain(..settled).filter(|token| !vocabulary.is_end(token.id)).collect();
+    }
+
+    /// What can be told by now and was not told before, if anything.
+    pub(super) fn settled(&mut self, form: Form, vocabulary: &dyn Vocabulary) -> Option<LogProbs> {
+        let is_shown =
+            |token: &&Waiting| token.offset < self.shown || (token.offset == self.shown && vocabulary.is_end(token.id));
+        let settled = self.waiting.iter().take_while(is_shown).count();
+        let tokens: Vec<Waiting> = self.waiting.drain(..settled).collect();
         (!tokens.is_empty()).then(|| LogProbs::of(tokens, form, vocabulary))
     }
 }

@@ -4,7 +4,7 @@ use collm_core::ids::TokenId;
 use serde::Deserialize;
 
 use super::unsupported;
-use crate::{ChatMessage, Markup, TextModel, error::ApiError, fields::Fields};
+use crate::{ChatMessage, Markup, TextModel, error::ApiError, fields::Fields, text::detokenized};
 
 /// The field `messages`, through the model's chat template.
 pub(crate) fn conversation(fields: &mut Fields, model: &dyn TextModel) -> Result<Vec<TokenId>, ApiError> {
@@ -53,17 +53,36 @@ enum Prompts {
 
 /// The field `prompt`. Markup in a text stands for its tokens, as with other servers: programs that write their own
 /// conversations depend on it.
-pub(super) fn prompts(fields: &mut Fields, model: &dyn TextModel) -> Result<Vec<Vec<TokenId>>, ApiError> {
+pub(super) fn prompts(fields: &mut Fields, model: &dyn TextModel) -> Result<Vec<Prompt>, ApiError> {
     let prompts = fields.require("prompt")?;
-    let tokenized = |text: String| Ok(model.tokenize(&text, Markup::Control)?);
+    let tokenized = |text: String| Ok(Prompt { tokens: model.tokenize(&text, Markup::Control)?, text: Some(text) });
     match prompts {
         Prompts::Text(text) => Ok(vec![tokenized(text)?]),
         Prompts::Texts(texts) => texts.into_iter().map(tokenized).collect(),
-        Prompts::Tokens(tokens) => Ok(vec![token_ids(tokens)]),
-        Prompts::TokenLists(lists) => Ok(lists.into_iter().map(token_ids).collect()),
+        Prompts::Tokens(tokens) => Ok(vec![Prompt::of_ids(tokens)]),
+        Prompts::TokenLists(lists) => Ok(lists.into_iter().map(Prompt::of_ids).collect()),
     }
 }
 
-fn token_ids(tokens: Vec<u32>) -> Vec<TokenId> {
-    tokens.into_iter().map(TokenId).collect()
+/// One prompt.
+#[derive(Debug, Clone)]
+pub(super) struct Prompt {
+    pub(super) tokens: Vec<TokenId>,
+    /// As it was given, unless it was given as tokens.
+    text: Option<String>,
+}
+
+impl Prompt {
+    pub(super) fn of_tokens(tokens: Vec<TokenId>) -> Self {
+        Self { tokens, text: None }
+    }
+
+    fn of_ids(ids: Vec<u32>) -> Self {
+        Self::of_tokens(ids.into_iter().map(TokenId).collect())
+    }
+
+    /// What an echo says. Markup has no text, unless it was given as text.
+    pub(super) fn text(&self, model: &dyn TextModel) -> String {
+        self.text.clone().unwrap_or_else(|| detokenized(&self.tokens, model))
+    }
 }

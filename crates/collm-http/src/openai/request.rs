@@ -4,7 +4,12 @@ use collm_core::{ids::TokenId, policy::Mode, sampling::Sampling};
 use collm_node::fresh_session;
 use serde::Deserialize;
 
-use super::{body::Form, models, prompt, unsupported};
+use super::{
+    body::Form,
+    json, models,
+    prompt::{self, Prompt},
+    unsupported,
+};
 use crate::{
     Api,
     answering::{self, Collaboration, Terms},
@@ -23,7 +28,9 @@ const TEXT_TOKENS_MAX_DEFAULT: u32 = 16;
 pub(super) struct CompletionRequest {
     /// As the client called it.
     pub(super) model: String,
-    prompts: Vec<Vec<TokenId>>,
+    prompts: Vec<Prompt>,
+    /// Whether the answer's text begins with the prompt's.
+    echo: bool,
     /// Answers to each prompt.
     n: usize,
     terms: Terms,
@@ -43,19 +50,28 @@ impl CompletionRequest {
     pub(super) fn parse(mut fields: Fields, form: Form, api: &Api) -> Result<Self, ApiError> {
         unsupported::refuse(&mut fields)?;
         let model = fields.take("model")?.unwrap_or_else(|| api.card.name.clone());
-        let defaults = sampling_defaults(log_probs(&mut fields, form)?)?;
+        let (log_probs, grammar) = (log_probs(&mut fields, form)?, json::grammar(&mut fields)?);
+        let defaults = Sampling { log_probs, grammar, ..sampling_defaults()? };
+        let tokens_max = tokens_max(&mut fields, form)?;
+        let echo = fields.take("echo")?.unwrap_or(false);
+        if echo && form == Form::Chat {
+            return Err(ApiError::Unsupported("echo".into()));
+        }
         let request = Self {
             terms: Terms {
                 collaboration: collaboration(&mut fields, &model, api)?,
+                // Without an answer there is nothing else to do.
+                score_prompt: echo && (defaults.log_probs.is_some() || tokens_max == 0),
                 sampling: answering::sampling(&mut fields, defaults)?,
-                tokens_max: tokens_max(&mut fields, form)?,
+                tokens_max,
                 stop: answering::stop(&mut fields)?,
             },
             model,
             n: answers_each(&mut fields)?,
             streaming: streaming(&mut fields)?,
+            echo,
             prompts: match form {
-                Form::Chat => vec![prompt::conversation(&mut fields, api.model.as_ref())?],
+                Form::Chat => vec![Prompt::of_tokens(prompt::conversation(&mut fields, api.model.as_ref())?)],
                 Form::Text => prompt::prompts(&mut fields, api.model.as_ref())?,
             },
         };
@@ -66,30 +82,49 @@ impl CompletionRequest {
         }
     }
 
+    /// What to say before each answer, if the prompts are to be echoed.
+    pub(super) fn echoes(&self, api: &Api) -> Vec<Option<Echo>> {
+        let asks = self.terms.sampling.log_probs.is_some();
+        let echo = |prompt: &Prompt| Echo {
+            text: prompt.text(api.model.as_ref()),
+            tokens: if asks { prompt.tokens.clone() } else { Vec::new() },
+        };
+        self.choices().map(|(_, prompt)| self.echo.then(|| echo(prompt))).collect()
+    }
+
     pub(super) fn mode(&self) -> Mode {
         self.terms.collaboration.mode
     }
 
     pub(super) fn prompt_tokens(&self) -> usize {
-        self.prompts.iter().map(Vec::len).sum()
+        self.prompts.iter().map(|prompt| prompt.tokens.len()).sum()
     }
 
     /// Every answer to make: those to the first prompt first. Answers to one prompt draw with seeds that follow one another.
-    pub(super) fn choices(&self) -> impl Iterator<Item = (Terms, Vec<TokenId>)> {
+    pub(super) fn choices(&self) -> impl Iterator<Item = (Terms, &Prompt)> {
         self.prompts.iter().flat_map(move |prompt| {
             (0..self.n as u64).map(move |index| {
                 let mut terms = self.terms.clone();
                 terms.sampling.seed = terms.sampling.seed.wrapping_add(index);
-                (terms, prompt.clone())
+                (terms, prompt)
             })
         })
     }
+}
+
+/// A prompt that is shown before its answer.
+#[derive(Debug)]
+pub(super) struct Echo {
+    pub(super) text: String,
+    /// To tell how likely they were; empty if nobody asks.
+    pub(super) tokens: Vec<TokenId>,
 }
 
 /// From the model's name and the object `collm`, which must not contradict each other.
 fn collaboration(fields: &mut Fields, model: &str, api: &Api) -> Result<Collaboration, ApiError> {
     let named = models::mode_of(api, model)?;
     let mut extension = fields.take_object("collm")?;
+    extension.refuse_unless("budget", serde_json::Value::is_null)?;
     let defaults = api.defaults.in_mode(named);
     let collaboration = Collaboration::take(&mut extension, &defaults)?;
     extension.refuse_rest()?;
@@ -102,8 +137,8 @@ fn collaboration(fields: &mut Fields, model: &str, api: &Api) -> Result<Collabor
 }
 
 /// Answers differ from request to request unless a seed is given.
-fn sampling_defaults(log_probs: Option<u32>) -> Result<Sampling, ApiError> {
-    Ok(Sampling { temperature: 1.0, log_probs, seed: fresh_session()?.0 as u64, ..Sampling::GREEDY })
+fn sampling_defaults() -> Result<Sampling, ApiError> {
+    Ok(Sampling { temperature: 1.0, seed: fresh_session()?.0 as u64, ..Sampling::GREEDY })
 }
 
 /// How many most likely tokens to tell beside each, if any: a conversation says it with two fields, a text with one.

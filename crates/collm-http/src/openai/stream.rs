@@ -6,7 +6,11 @@ use axum::response::{
     IntoResponse, Response, Sse,
     sse::{Event, KeepAlive},
 };
-use collm_node::answer::{AnswerFailed, AnswerWriter, Progress};
+use collm_core::sampling::LogProbs;
+use collm_node::{
+    answer::{AnswerFailed, AnswerWriter, Progress},
+    text::Vocabulary,
+};
 use futures::{
     Stream, StreamExt as _,
     stream::{self, BoxStream, SelectAll},
@@ -16,7 +20,7 @@ use serde::Serialize;
 use super::{
     body::{Body, Choice, Content, Form, Head, Tally},
     log_probs::TokenLog,
-    request::Streaming,
+    request::{Echo, Streaming},
 };
 use crate::{Api, TextModel, answering::progress, error::ApiError};
 
@@ -30,15 +34,16 @@ const DONE: &str = "[DONE]";
 pub(super) fn respond(
     api: &Api,
     head: Head,
-    writers: Vec<AnswerWriter>,
+    answers: Vec<(AnswerWriter, Option<Echo>)>,
     tally: Tally,
     streaming: Streaming,
 ) -> Response {
+    let (writers, echoes): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
     let chunks = Chunks {
         model: api.model.clone(),
         head,
         unfinished: writers.len(),
-        logs: writers.iter().map(|_| TokenLog::default()).collect(),
+        told: echoes.into_iter().map(Told::of).collect(),
         answers: merged(writers),
         tally,
         streaming,
@@ -51,6 +56,29 @@ pub(super) fn respond(
 fn events(lines: impl Stream<Item = String> + Send + 'static) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let events = lines.map(|line| Ok(Event::default().data(line)));
     Sse::new(events).keep_alive(KeepAlive::new().interval(SILENCE_MAX))
+}
+
+/// What is still to be told of one answer.
+#[derive(Default)]
+struct Told {
+    log: TokenLog,
+    /// The prompt, until it is told.
+    echo: Option<Echo>,
+    /// How likely its tokens were.
+    prompt: Vec<LogProbs>,
+}
+
+impl Told {
+    fn of(echo: Option<Echo>) -> Self {
+        Self { echo, ..Self::default() }
+    }
+
+    /// The prompt's text, the first time it is asked for. Everything about the prompt is known by then.
+    fn prompt(&mut self, vocabulary: &dyn Vocabulary) -> Option<String> {
+        let echo = self.echo.take()?;
+        self.log.push_prompt(&echo.tokens, std::mem::take(&mut self.prompt), vocabulary);
+        Some(echo.text)
+    }
 }
 
 /// What happens to the answers under way, with the index of each.
@@ -66,8 +94,8 @@ struct Chunks {
     model: Arc<dyn TextModel>,
     head: Head,
     answers: Answers,
-    /// What is not told yet of the tokens of each.
-    logs: Vec<TokenLog>,
+    /// What is told of each.
+    told: Vec<Told>,
     unfinished: usize,
     tally: Tally,
     streaming: Streaming,
@@ -89,15 +117,22 @@ impl Chunks {
     async fn next(&mut self) -> Option<Vec<String>> {
         let (index, step) = self.answers.next().await?;
         Some(match step {
+            Progress::Prompt(token) => {
+                self.told[index as usize].prompt.push(token.log_probs);
+                Vec::new()
+            }
             Progress::Token { token, shown } => {
-                self.logs[index as usize].push(&token);
-                self.text(index, shown).iter().map(json).collect()
+                let mut lines = self.prompt(index);
+                self.told[index as usize].log.push(&token);
+                lines.extend(self.text(index, &shown).iter().map(json));
+                lines
             }
             // Told at the end, with how many tokens it was about.
             Progress::Degraded(_) => Vec::new(),
             Progress::Finished { shown, answer } => {
                 self.tally.add(&answer);
-                let mut lines: Vec<String> = self.text(index, shown).iter().map(json).collect();
+                let mut lines = self.prompt(index);
+                lines.extend(self.text(index, &shown).iter().map(json));
                 lines.extend(self.end(index, answer.finish_reason));
                 lines
             }
@@ -109,13 +144,24 @@ impl Chunks {
         })
     }
 
-    fn text(&mut self, index: u32, shown: String) -> Option<Body> {
-        let has_text = !shown.is_empty();
-        has_text.then(|| {
-            let form = self.head.form;
-            let log_probs = self.logs[index as usize].show(&shown, form, self.model.as_ref());
-            self.chunk(Choice::unfinished(index, Content::more(form, shown)).with_log_probs(log_probs))
-        })
+    /// The prompt, if it is still to be told.
+    fn prompt(&mut self, index: u32) -> Vec<String> {
+        let text = self.told[index as usize].prompt(self.model.as_ref());
+        text.and_then(|text| self.chunk_of(index, text)).iter().map(json).collect()
+    }
+
+    /// More of an answer, if this is more.
+    fn text(&mut self, index: u32, shown: &str) -> Option<Body> {
+        self.told[index as usize].log.show(shown);
+        self.chunk_of(index, shown.to_owned())
+    }
+
+    /// A text, and what can be told of its tokens.
+    fn chunk_of(&mut self, index: u32, text: String) -> Option<Body> {
+        let form = self.head.form;
+        let log_probs = self.told[index as usize].log.settled(form, self.model.as_ref());
+        let is_something = !text.is_empty() || log_probs.is_some();
+        is_something.then(|| self.chunk(Choice::unfinished(index, Content::more(form, text)).with_log_probs(log_probs)))
     }
 
     /// One answer is complete; with the last of them, everything.

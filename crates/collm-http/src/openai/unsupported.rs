@@ -7,7 +7,6 @@ use crate::{error::ApiError, fields::Fields};
 /// Of OpenAI's API, and what other servers added to it. Values that ask for nothing are fine.
 const FIELDS: &[&str] = &[
     "audio",
-    "echo",
     "function_call",
     "functions",
     "grammar",
@@ -37,7 +36,6 @@ pub(super) fn refuse(fields: &mut Fields) -> Result<(), ApiError> {
         fields.refuse_unless(name, asks_for_nothing)?;
     }
     fields.refuse_unless("repetition_penalty", |value| value.is_null() || value.as_f64() == Some(1.0))?;
-    fields.refuse_unless("response_format", |value| value.is_null() || value["type"] == "text")?;
     fields.refuse_unless("modalities", |value| value.is_null() || *value == json!(["text"]))?;
     fields.refuse_unless("tool_choice", |value| value.is_null() || value == "none" || value == "auto")
 }

@@ -9,7 +9,7 @@ use async_openai::{
     types::{
         chat::{
             ChatCompletionRequestUserMessageArgs, ChatCompletionStreamOptions, CreateChatCompletionRequest,
-            CreateChatCompletionRequestArgs, FinishReason,
+            CreateChatCompletionRequestArgs, FinishReason, ResponseFormat, ResponseFormatJsonSchema,
         },
         completions::{CreateCompletionRequest, CreateCompletionRequestArgs},
     },
@@ -90,6 +90,41 @@ async fn it_reads_streams() {
     }
     assert_eq!(Some(words), whole.choices[0].message.content);
     assert_eq!(usage, whole.usage);
+}
+
+#[tokio::test]
+async fn it_reads_log_probs() {
+    let client = client().await;
+    let asked = CreateChatCompletionRequest { logprobs: Some(true), top_logprobs: Some(2), ..chat("HELLO") };
+    let answer = client.chat().create(asked.clone()).await.expect("an answer");
+    let told = answer.choices[0].logprobs.clone().expect("asked for").content.expect("of content");
+    let said: String = told.iter().map(|entry| entry.token.as_str()).collect();
+    assert_eq!(Some(said), answer.choices[0].message.content);
+    assert!(told.iter().all(|entry| entry.top_logprobs.len() == 2 && entry.logprob <= entry.top_logprobs[0].logprob));
+    let mut stream = client.chat().create_stream(asked).await.expect("a stream");
+    let mut streamed = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let choices = chunk.expect("a chunk").choices;
+        streamed.extend(choices.into_iter().filter_map(|choice| choice.logprobs?.content).flatten());
+    }
+    assert_eq!(streamed, told);
+    let scored = CreateCompletionRequest { echo: Some(true), logprobs: Some(1), ..text("HELLO") };
+    let told = client.completions().create(scored).await.expect("an answer").choices[0].logprobs.clone().expect("told");
+    assert_eq!(told.tokens[..5], ["H", "E", "L", "L", "O"]);
+    assert!(told.token_logprobs[0].is_none() && told.token_logprobs[1..].iter().all(Option::is_some));
+}
+
+#[tokio::test]
+async fn it_asks_for_forms() {
+    let client = client().await;
+    let schema = serde_json::json!({"enum": [true, false]});
+    let json_schema = ResponseFormatJsonSchema { name: "either".into(), schema, ..Default::default() };
+    let format = ResponseFormat::JsonSchema { json_schema };
+    let asked = CreateChatCompletionRequest { response_format: Some(format), ..chat("HELLO") };
+    let answer = client.chat().create(asked).await.expect("an answer");
+    let said = answer.choices[0].message.content.clone().expect("something");
+    assert!(["true", "false"].contains(&said.as_str()), "{said}");
+    assert_eq!(answer.choices[0].finish_reason, Some(FinishReason::Stop));
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use collm_core::{
     states::Encoding,
 };
 use collm_engine::scripted::{Script, ScriptedEngine, Sizes, WIDTH};
-use collm_http::{Api, ChatMessage, Defaults, Markup, ModelCard, TextModel, TextModelError, router};
+use collm_http::{Api, ChatMessage, Defaults, Markup, ModelCard, TextModel, TextModelError, TokenizerInfo, router};
 use collm_node::{EdgeHandle, EdgeNode, EdgeOptions, text::Vocabulary};
 use serde_json::Value;
 use tower::ServiceExt;
@@ -55,6 +55,14 @@ impl TextModel for Letters {
         let token = |letter: u8| letter.checked_sub(b'@').filter(|token| u32::from(*token) < VOCABULARY);
         let tokens: Option<_> = text.bytes().map(|letter| token(letter).map(|token| TokenId(token.into()))).collect();
         tokens.ok_or_else(|| TextModelError("only letters".into()))
+    }
+
+    fn tokenize_bare(&self, text: &str, markup: Markup) -> Result<Vec<TokenId>, TextModelError> {
+        self.tokenize(text, markup)
+    }
+
+    fn tokenizer(&self) -> TokenizerInfo {
+        TokenizerInfo { eos_token: Some("@".into()), ..TokenizerInfo::default() }
     }
 
     fn end_tokens(&self) -> &[TokenId] {

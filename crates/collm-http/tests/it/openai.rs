@@ -32,6 +32,13 @@ fn told(chunks: &[Value], index: u32) -> (String, Vec<&str>) {
     (mine.iter().filter_map(|choice| words(choice)).collect(), reasons)
 }
 
+fn usage(prompt: u32, completion: u32) -> Value {
+    json!({
+        "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    })
+}
+
 fn hello() -> Value {
     json!([{"role": "user", "content": "HELLO"}])
 }
@@ -46,7 +53,7 @@ async fn a_conversation_is_answered() {
     let choice = &chat["choices"][0];
     assert_eq!(choice["message"], json!({"role": "assistant", "content": own["text"]}));
     assert_eq!((&choice["index"], &choice["finish_reason"]), (&json!(0), &json!("length")));
-    assert_eq!(chat["usage"], json!({"prompt_tokens": 5, "completion_tokens": 12, "total_tokens": 17}));
+    assert_eq!(chat["usage"], usage(5, 12));
     let (report, stats) = (&chat["collm"], &own["stats"]);
     assert_eq!((&report["mode"], &report["degraded"]), (&json!("standalone"), &json!(false)));
     assert_eq!(report["tokens"]["exit1"], stats["exit1_tokens"]);
@@ -89,7 +96,7 @@ async fn usage_comes_last_when_asked_for() {
     let (last, others) = chunks.split_last().expect("chunks");
     assert!(done && others.iter().all(|chunk| chunk["usage"].is_null()));
     assert_eq!(last["choices"], json!([]));
-    assert_eq!(last["usage"], json!({"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}));
+    assert_eq!(last["usage"], usage(5, 3));
 }
 
 #[tokio::test]
@@ -160,6 +167,125 @@ async fn prompts_come_in_all_shapes() {
     assert_eq!(answer(&api, CHAT, chat).await["choices"][0]["message"]["content"], hi[0]);
 }
 
+/// The log-probabilities of one choice, put together from all chunks.
+fn log_probs(chunks: &[Value], index: u32, list: &str) -> Vec<Value> {
+    let choices = chunks.iter().flat_map(|chunk| chunk["choices"].as_array().expect("a list"));
+    let mine = choices.filter(|choice| choice["index"] == index);
+    mine.filter_map(|choice| choice["logprobs"][list].as_array()).flatten().cloned().collect()
+}
+
+#[tokio::test]
+async fn every_token_of_a_conversation_comes_with_its_log_probs() {
+    let api = api().await;
+    let body = |stream: bool| {
+        json!({
+            "messages": hello(), "temperature": 0, "max_tokens": 9, "logprobs": true, "top_logprobs": 3, "n": 2,
+            "stream": stream,
+        })
+    };
+    let whole = answer(&api, CHAT, body(false)).await;
+    let content = whole["choices"][1]["logprobs"]["content"].as_array().expect("a list");
+    let said: String = content.iter().map(|entry| entry["token"].as_str().expect("a token")).collect();
+    assert_eq!(said, whole["choices"][1]["message"]["content"]);
+    for entry in content {
+        let top = entry["top_logprobs"].as_array().expect("a list");
+        assert_eq!(top.len(), 3);
+        assert_eq!(
+            (&top[0]["token"], &top[0]["logprob"]),
+            (&entry["token"], &entry["logprob"]),
+            "greedy takes the first"
+        );
+        assert_eq!(entry["bytes"], json!(entry["token"].as_str().expect("a token").as_bytes()));
+        assert!(entry["logprob"].as_f64().expect("a number") < 0.0);
+    }
+    let (chunks, done) = events(&api, CHAT, body(true)).await;
+    assert!(done);
+    assert_eq!(log_probs(&chunks, 1, "content"), *content);
+    let none = answer(&api, CHAT, json!({"messages": hello(), "logprobs": false, "max_tokens": 2})).await;
+    assert_eq!(none["choices"][0]["logprobs"], Value::Null);
+}
+
+#[tokio::test]
+async fn an_echo_tells_how_likely_the_prompt_was() {
+    let api = api().await;
+    let body = |more: Value| {
+        let mut body =
+            json!({"prompt": ["HELLO", [8, 9]], "temperature": 0, "max_tokens": 3, "echo": true, "logprobs": 2});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        body
+    };
+    let whole = answer(&api, TEXT, body(json!({}))).await;
+    let choice = &whole["choices"][0];
+    let words = choice["text"].as_str().expect("a string");
+    assert!(words.starts_with("HELLO") && words.len() == 8, "{words}");
+    let told = &choice["logprobs"];
+    let list = |name: &str| told[name].as_array().expect("a list").clone();
+    let tokens: Vec<String> = words.chars().map(String::from).collect();
+    assert_eq!(told["tokens"], json!(tokens));
+    assert_eq!(told["text_offset"], json!([0, 1, 2, 3, 4, 5, 6, 7]));
+    let (own, top) = (list("token_logprobs"), list("top_logprobs"));
+    assert_eq!((&own[0], &top[0]), (&Value::Null, &Value::Null), "nothing comes before the first");
+    for (index, token) in tokens.iter().enumerate().skip(1) {
+        assert_eq!(top[index][token], own[index], "the token itself is always told of");
+        assert!(top[index].as_object().is_some_and(|top| (2..=3).contains(&top.len())), "{told}");
+    }
+    assert_eq!(whole["choices"][1]["logprobs"]["tokens"].as_array().expect("a list")[..2], [json!("H"), json!("I")]);
+    let (chunks, done) = events(&api, TEXT, body(json!({"stream": true}))).await;
+    assert!(done);
+    assert_eq!(self::told(&chunks, 0).0, words);
+    for name in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
+        assert_eq!(log_probs(&chunks, 0, name), list(name), "{name}");
+    }
+    let alone = answer(&api, TEXT, body(json!({"max_tokens": 0}))).await;
+    assert_eq!(alone["choices"][0]["text"], "HELLO");
+    assert_eq!(alone["choices"][0]["logprobs"]["token_logprobs"], json!(own[..5]));
+    let silent = answer(&api, TEXT, body(json!({"logprobs": null, "max_tokens": 0}))).await;
+    assert_eq!(silent["choices"][0], json!({"index": 0, "text": "HELLO", "logprobs": null, "finish_reason": "length"}));
+}
+
+#[tokio::test]
+async fn what_a_stop_string_takes_back_is_not_told() {
+    let api = api().await;
+    let body = |stop: Value, stream: bool| json!({"prompt": "HELLO", "temperature": 0, "max_tokens": 12, "logprobs": 0, "stop": stop, "stream": stream});
+    let words = answer(&api, TEXT, body(Value::Null, false)).await["choices"][0]["text"].clone();
+    let stop = json!(words.as_str().expect("a string")[6..8]);
+    let stopped = answer(&api, TEXT, body(stop.clone(), false)).await;
+    assert_eq!(stopped["choices"][0]["logprobs"]["text_offset"], json!([0, 1, 2, 3, 4, 5]));
+    let (chunks, _) = events(&api, TEXT, body(stop, true)).await;
+    assert_eq!(log_probs(&chunks, 0, "text_offset").len(), 6);
+}
+
+#[tokio::test]
+async fn an_answer_has_the_form_that_it_must_have() {
+    let api = api().await;
+    // The letters of this model have brackets, but neither quotes nor commas.
+    let schema = json!({"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 1});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "one", "schema": schema, "strict": true}});
+    for seed in 0..8 {
+        let body =
+            json!({"messages": hello(), "seed": seed, "temperature": 2, "response_format": format, "logprobs": true});
+        let choice = answer(&api, CHAT, body).await["choices"][0].clone();
+        let said = choice["message"]["content"].as_str().expect("a string");
+        assert!(["[true]", "[false]"].contains(&said), "{said}");
+        assert_eq!(choice["finish_reason"], "stop", "and then nothing follows");
+    }
+}
+
+#[tokio::test]
+async fn tokens_can_be_favoured_and_penalised() {
+    let api = api().await;
+    let said = async |more: Value| {
+        let mut body = json!({"prompt": "HELLO", "temperature": 0, "max_tokens": 12});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        answer(&api, TEXT, body).await["choices"][0]["text"].as_str().expect("a string").to_owned()
+    };
+    assert_eq!(said(json!({"logit_bias": {"26": 100}})).await, "Z".repeat(12));
+    let counted = |penalty: f32| json!({"logit_bias": {"26": 30}, "frequency_penalty": penalty, "max_tokens": 30});
+    assert_eq!(said(counted(0.0)).await, "Z".repeat(30));
+    let varied = said(counted(2.0)).await;
+    assert!(varied.starts_with("ZZ") && varied != "Z".repeat(30), "{varied}");
+}
+
 #[tokio::test]
 async fn models_are_named_with_their_modes() {
     let api = api().await;
@@ -185,16 +311,8 @@ async fn models_are_named_with_their_modes() {
 async fn what_is_not_honoured_is_refused_by_name() {
     let api = api().await;
     let cases = [
-        ("logprobs", json!(true)),
-        ("logprobs", json!(0)),
-        ("top_logprobs", json!(5)),
-        ("echo", json!(true)),
-        ("response_format", json!({"type": "json_object"})),
         ("tools", json!([{"type": "function", "function": {"name": "f"}}])),
         ("tool_choice", json!("required")),
-        ("logit_bias", json!({"5": 100})),
-        ("presence_penalty", json!(0.5)),
-        ("frequency_penalty", json!(-0.5)),
         ("best_of", json!(3)),
         ("suffix", json!("END")),
         ("modalities", json!(["text", "audio"])),
@@ -239,7 +357,34 @@ async fn bad_requests_are_named() {
         (TEXT, json!({"prompt": "A", "stop": 3}), json!("stop"), "invalid_request"),
         (TEXT, json!({"prompt": "A", "stream_options": {}}), json!("stream_options"), "invalid_request"),
         (TEXT, json!({"prompt": "A", "collm": {"mode": "magic"}}), json!("collm.mode"), "invalid_request"),
-        (TEXT, json!({"prompt": "A", "collm": {"budget": 1}}), json!("collm.budget"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "collm": {"budget": 1}}), json!("collm.budget"), "unsupported_parameter"),
+        (
+            TEXT,
+            json!({"prompt": "A", "response_format": {"type": "xml"}}),
+            json!("response_format.type"),
+            "invalid_request",
+        ),
+        (
+            TEXT,
+            json!({"prompt": "A", "response_format": {"type": "json_schema", "json_schema": {"name": "a"}}}),
+            json!("response_format.json_schema.schema"),
+            "invalid_request",
+        ),
+        (
+            TEXT,
+            json!({"prompt": "A", "response_format": {"type": "json_schema", "json_schema": {"schema": {"not": {}}}}}),
+            json!("response_format"),
+            "invalid_request",
+        ),
+        (TEXT, json!({"prompt": "A", "logprobs": 21}), json!("top_logprobs"), "invalid_request"),
+        (CHAT, json!({"messages": hello(), "top_logprobs": 2}), json!("top_logprobs"), "invalid_request"),
+        (CHAT, json!({"messages": hello(), "logprobs": 2}), json!("logprobs"), "invalid_request"),
+        (CHAT, json!({"messages": hello(), "echo": true}), json!("echo"), "unsupported_parameter"),
+        (TEXT, json!({"prompt": "A", "presence_penalty": 2.5}), json!("presence_penalty"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "frequency_penalty": -3}), json!("frequency_penalty"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "logit_bias": {"B": 1}}), json!("logit_bias"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "logit_bias": {"3": 101}}), json!("logit_bias"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "logit_bias": {"64": 1}}), json!("logit_bias"), "invalid_request"),
         (TEXT, json!({"prompt": "A", "collm": {"mode": "collaborative"}}), json!("mode"), "no_cloud"),
         (
             TEXT,
@@ -321,7 +466,17 @@ async fn text_becomes_tokens_and_text_again() {
     let tokens = answer(&api, "/tokenize", json!({"content": "HELLO"})).await;
     assert_eq!(tokens, json!({"tokens": [8, 5, 12, 12, 15], "count": 5, "max_model_len": CONTEXT}));
     assert_eq!(answer(&api, "/tokenize", json!({"messages": hello()})).await, tokens);
-    assert_eq!(answer(&api, "/detokenize", json!({"tokens": tokens["tokens"]})).await, json!({"content": "HELLO"}));
+    assert_eq!(
+        answer(&api, "/detokenize", json!({"tokens": tokens["tokens"]})).await,
+        json!({"content": "HELLO", "prompt": "HELLO"})
+    );
+    let bare = json!({"prompt": "HELLO", "add_special_tokens": false});
+    assert_eq!(answer(&api, "/tokenize", bare).await, tokens, "this model adds nothing anyway");
+    let info: Value = serde_json::from_str(&text(get(&api, "/tokenizer_info").await).await).expect("JSON");
+    assert_eq!(
+        (&info["eos_token"], &info["bos_token"], &info["model_max_length"]),
+        (&json!("@"), &json!(null), &json!(CONTEXT))
+    );
     let props: Value = serde_json::from_str(&text(get(&api, "/props").await).await).expect("JSON");
     assert_eq!((&props["model"], &props["modes"]), (&json!("letters"), &json!(["standalone"])));
 }

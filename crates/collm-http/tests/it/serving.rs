@@ -25,7 +25,9 @@ async fn watchers_learn_how_it_is() {
     let edge = edge().await;
     let api = api_of(edge.clone());
     assert_eq!(get(&api, "/health").await.status(), StatusCode::OK);
-    assert_eq!(get(&api, "/ready").await.status(), StatusCode::OK);
+    let ready = get(&api, "/ready").await;
+    assert_eq!(ready.status(), StatusCode::OK);
+    assert_eq!(text(ready).await, r#"{"status":"ready","cloud":"none"}"#);
     assert_eq!(text(get(&api, "/metrics").await).await, "collm_up 1\n");
     edge.drain().await;
     // The driver has told the drain of its end before its queue closes.

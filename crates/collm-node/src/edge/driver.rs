@@ -14,11 +14,11 @@ use collm_core::{
 };
 use collm_engine::Engine;
 use collm_exec::{EdgeExecutor, Judges};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Span, error, info, info_span, trace};
 
 use super::{
-    AnswerEvent, Finished, Traffic,
+    AnswerEvent, Finished, LinkState, Traffic,
     connection::{CloudChannel, Uplink},
     handle::Command,
 };
@@ -60,6 +60,8 @@ pub(super) struct Driver {
     lost: VecDeque<(StreamId, String)>,
     /// Who waits for the last answer. Not empty: no new requests are taken.
     drained: Vec<oneshot::Sender<()>>,
+    /// What is known of the way to the cloud.
+    link: watch::Sender<LinkState>,
     /// Of the exits.
     measures: [ConfidenceMeasure; 2],
 }
@@ -88,6 +90,7 @@ impl Driver {
         R: Into<Box<dyn Error + Send + Sync>>,
     {
         let (report, arrivals) = mpsc::channel(ARRIVALS_MAX);
+        let link = watch::Sender::new(if cloud.is_some() { LinkState::Untried } else { LinkState::NoCloud });
         let (second, measures) = (config.second, judges.measures());
         let results = report.clone();
         let engine = EngineThread::start("edge-engine", move || {
@@ -104,8 +107,18 @@ impl Driver {
             streams: BTreeMap::new(),
             lost: VecDeque::new(),
             drained: Vec::new(),
+            link,
             measures,
         })
+    }
+
+    /// What is known of the way to the cloud, now and later.
+    pub(super) fn link(&self) -> watch::Receiver<LinkState> {
+        self.link.subscribe()
+    }
+
+    fn link_is(&self, state: LinkState) {
+        self.link.send_if_modified(|known| std::mem::replace(known, state) != state);
     }
 
     /// Runs until all handles and answers are dropped, or drained, or the engine is gone.
@@ -167,6 +180,7 @@ impl Driver {
         match arrival {
             Arrival::Frame { stream, frame, bytes } if self.streams.contains_key(&stream) => {
                 self.count(stream.session, Traffic { frames_down: 1, bytes_down: bytes, ..Traffic::default() });
+                self.link_is(LinkState::Up);
                 self.core.handle_frame(now, stream, frame);
             }
             Arrival::LinkDown(stream, why) => self.lose(stream, why),
@@ -246,6 +260,9 @@ impl Driver {
     }
 
     fn tell(&mut self, session: SessionId, event: Event) {
+        if matches!(event, Event::Degraded(_)) {
+            self.link_is(LinkState::Down);
+        }
         let Some(answering) = self.answers.get(&session) else { return };
         let event = answering.complete(event);
         metrics::record_event(&event);
@@ -263,6 +280,7 @@ impl Answering {
     /// Adds what the core does not know.
     fn complete(&self, event: Event) -> AnswerEvent {
         match event {
+            Event::Prompt(token) => AnswerEvent::Prompt(token),
             Event::Token(token) => AnswerEvent::Token(token),
             Event::Degraded(loss) => AnswerEvent::Degraded(loss),
             Event::Finished(reason, stats) => {
@@ -291,6 +309,7 @@ fn performer<E: Engine>(mut executor: EdgeExecutor<E>, results: mpsc::Sender<Arr
 
 fn trace_event(event: &AnswerEvent) {
     match event {
+        AnswerEvent::Prompt(_) => {}
         AnswerEvent::Token(token) => {
             // Not the token itself: logs are no place for what people ask and are told.
             trace!(position = token.position.0, source = token.source.name(), "token");

@@ -10,9 +10,9 @@ use collm_core::{
     ids::SessionId,
 };
 use futures::Stream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::AnswerEvent;
+use super::{AnswerEvent, LinkState};
 
 /// What callers want of the driver. The queue has no bound of its own: each caller has at most one command under way, and
 /// withdrawing an answer must not block.
@@ -28,6 +28,7 @@ pub(super) enum Command {
 #[derive(Debug, Clone)]
 pub struct EdgeHandle {
     commands: mpsc::UnboundedSender<Command>,
+    link: watch::Receiver<LinkState>,
 }
 
 /// Why there is no answer.
@@ -43,8 +44,8 @@ pub enum RequestError {
 }
 
 impl EdgeHandle {
-    pub(super) fn new(commands: mpsc::UnboundedSender<Command>) -> Self {
-        Self { commands }
+    pub(super) fn new(commands: mpsc::UnboundedSender<Command>, link: watch::Receiver<LinkState>) -> Self {
+        Self { commands, link }
     }
 
     /// Asks for an answer.
@@ -67,6 +68,11 @@ impl EdgeHandle {
             // A driver that is gone has nothing left to complete.
             let _ = drained.await;
         }
+    }
+
+    /// What is known of the way to the cloud.
+    pub fn link(&self) -> LinkState {
+        *self.link.borrow()
     }
 
     /// Whether requests can still be served.

@@ -10,7 +10,7 @@ use std::{error::Error, net::IpAddr, ops::AddAssign, time::Duration};
 
 use collm_core::{
     confidence::ConfidenceMeasure,
-    edge::{EdgeConfig, FinishReason, Loss, Stats, Token},
+    edge::{EdgeConfig, FinishReason, Loss, PromptToken, Stats, Token},
     limits::Limits,
 };
 use collm_engine::Engine;
@@ -98,6 +98,8 @@ pub enum EdgeStartError {
 /// What the requester of an answer hears.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnswerEvent {
+    /// One more token of the prompt, before any of the answer.
+    Prompt(PromptToken),
     /// One more token.
     Token(Token),
     /// The cloud is not there; the answer goes on at the edge. At most once per loss.
@@ -106,6 +108,31 @@ pub enum AnswerEvent {
     Finished(Box<Finished>),
     /// The last event of an answer that could not be completed.
     Failed(String),
+}
+
+/// What an edge knows of the way to its cloud. It learns only from answers: without any the link is not tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkState {
+    /// None is configured.
+    NoCloud,
+    /// No answer has needed it yet.
+    Untried,
+    /// The cloud spoke last.
+    Up,
+    /// It was given up last.
+    Down,
+}
+
+impl LinkState {
+    /// The word for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoCloud => "none",
+            Self::Untried => "untried",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
 }
 
 /// How an answer ended and what it cost.
@@ -173,7 +200,8 @@ impl EdgeNode {
         config.has_cloud = cloud.is_some();
         let (commands, received) = mpsc::unbounded_channel();
         let driver = Driver::start(config, options.judges, cloud, make_engine).await?;
+        let link = driver.link();
         tokio::spawn(driver.run(received));
-        Ok(EdgeHandle::new(commands))
+        Ok(EdgeHandle::new(commands, link))
     }
 }

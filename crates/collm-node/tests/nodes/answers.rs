@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use collm_core::{
-    edge::{FinishReason, Request, SubmitError},
+    edge::{FinishReason, Request, Source, SubmitError},
     ids::{SessionId, TokenId},
     policy::{Mode, RunAhead},
+    sampling::Sampling,
 };
-use collm_engine::scripted::ScriptedEngine;
+use collm_engine::{Head, scripted::ScriptedEngine};
 use collm_link::{Link, LinkSpec};
 use collm_node::{
     RequestError,
@@ -37,6 +38,34 @@ async fn edge_and_cloud_write_an_answer_together() {
     assert_eq!(traffic.frames_down, 1 + u64::from(stats.asks));
     let states_bytes = u64::from(stats.positions_uploaded) * 2 * collm_engine::scripted::WIDTH as u64;
     assert!(traffic.bytes_up > states_bytes && traffic.bytes_down > 0, "{traffic:?}");
+}
+
+#[tokio::test]
+async fn the_prompt_is_scored_by_whoever_would_decide() {
+    let cloud = RunningCloud::start().await;
+    let edge = edge_of(Some(cloud.url())).await;
+    for (mode, source) in [
+        (Mode::Standalone, Source::Exit2),
+        (Mode::Collaborative, Source::Cloud),
+        (Mode::Exact, Source::Cloud),
+        (Mode::Cloud, Source::Cloud),
+    ] {
+        let sampling = Sampling { log_probs: Some(3), ..Sampling::GREEDY };
+        let plain = answer(&edge, Request { sampling: sampling.clone(), ..request(1, mode) }).await;
+        let asked = Request { score_prompt: true, sampling, ..request(1, mode) };
+        let prompt = asked.prompt.clone();
+        let ended = answer(&edge, asked).await;
+        assert_eq!(ended.ids(), plain.ids(), "{mode:?}: asking about the prompt changes no answer");
+        let told: Vec<TokenId> = ended.prompt.iter().map(|token| token.id).collect();
+        assert_eq!(told, prompt[1..], "{mode:?}");
+        assert!(ended.prompt.iter().all(|token| token.source == source && !token.degraded), "{mode:?}");
+        let head = if source == Source::Cloud { Head::Final } else { Head::Exit2 };
+        for (index, token) in ended.prompt.iter().enumerate() {
+            let likeliest = script().guess(head, &prompt[..=index]).0;
+            assert_eq!(token.log_probs.top[0].token, likeliest, "{mode:?}");
+        }
+        assert!(ended.tokens.iter().all(|token| token.log_probs.as_ref().is_some_and(|told| told.top.len() == 3)));
+    }
 }
 
 #[tokio::test]

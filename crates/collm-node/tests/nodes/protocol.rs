@@ -81,11 +81,12 @@ async fn a_cloud_that_breaks_the_rules_is_left_alone() {
         epoch: Epoch(0),
         position: Position(900),
         token: TokenId(1),
+        log_probs: None,
         confidence: 0.5,
         compute: Default::default(),
         queued: Default::default(),
     };
-    let mut impossible: CloudFrame = ToEdge::Answer(unasked).into();
+    let mut impossible: CloudFrame = ToEdge::Answer(unasked.clone()).into();
     let Some(Frame::Answer(answer_frame)) = &mut impossible.frame else { unreachable!("made an answer") };
     answer_frame.confidence = f32::NAN;
     let cases = [
@@ -190,6 +191,7 @@ fn open(session: u128) -> Open {
         prompt: 1,
         feed: Feed::States(Encoding::F32),
         sampling: Sampling::GREEDY,
+        tells_tokens: false,
     }
 }
 
@@ -204,7 +206,7 @@ impl IntoFrame for Open {
 }
 
 fn ask(position: u32) -> ToCloud {
-    ToCloud::Ask(Ask { epoch: Epoch(0), position: Position(position), guess: None, recent: vec![] })
+    ToCloud::Ask(Ask { epoch: Epoch(0), position: Position(position), guess: None })
 }
 
 /// Rows of zeros after these values.
@@ -212,7 +214,9 @@ fn states(first_position: u32, values: &[f32]) -> EdgeFrame {
     let mut row = [0.0f32; WIDTH];
     row[..values.len()].copy_from_slice(values);
     let rows = row.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>().into();
-    EdgeFrame { frame: Some(edge_frame::Frame::States(proto::States { epoch: 0, first_position, rows })) }
+    EdgeFrame {
+        frame: Some(edge_frame::Frame::States(proto::States { epoch: 0, first_position, rows, tokens: vec![] })),
+    }
 }
 
 /// A stream to a real cloud.

@@ -12,7 +12,7 @@ use std::{
 
 use collm_core::{
     cloud::CloudConfig,
-    edge::{BreakerConfig, EdgeConfig, ExactUpload, Request, SecondStage, Source, Token},
+    edge::{BreakerConfig, EdgeConfig, ExactUpload, PromptToken, Request, SecondStage, Source, Token},
     frame::Identity,
     ids::{SessionId, SlotId, TokenId},
     limits::Limits,
@@ -257,6 +257,7 @@ pub(crate) fn request(number: u32, mode: Mode) -> Request {
         run_ahead: RunAhead::Never,
         sampling: Sampling::GREEDY,
         tokens_max: 60,
+        score_prompt: false,
         stop: vec![],
     }
 }
@@ -264,6 +265,7 @@ pub(crate) fn request(number: u32, mode: Mode) -> Request {
 /// An answer that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
+    pub(crate) prompt: Vec<PromptToken>,
     pub(crate) tokens: Vec<Token>,
     /// Why the cloud was lost, each time it was.
     pub(crate) losses: Vec<String>,
@@ -291,6 +293,7 @@ pub(crate) async fn answer(edge: &EdgeHandle, request: Request) -> Ended {
 /// What was heard of an answer so far.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
+    pub(crate) prompt: Vec<PromptToken>,
     pub(crate) tokens: Vec<Token>,
     pub(crate) losses: Vec<String>,
 }
@@ -299,10 +302,11 @@ pub(crate) struct Heard {
 pub(crate) async fn collect(mut stream: AnswerStream, mut heard: Heard) -> Ended {
     loop {
         match stream.next().await.expect("an answer has a last event") {
+            AnswerEvent::Prompt(token) => heard.prompt.push(token),
             AnswerEvent::Token(token) => heard.tokens.push(token),
             AnswerEvent::Degraded(loss) => heard.losses.push(loss.to_string()),
             AnswerEvent::Finished(finished) => {
-                return Ended { tokens: heard.tokens, losses: heard.losses, finished: *finished };
+                return Ended { prompt: heard.prompt, tokens: heard.tokens, losses: heard.losses, finished: *finished };
             }
             AnswerEvent::Failed(why) => panic!("the answer failed: {why}"),
         }

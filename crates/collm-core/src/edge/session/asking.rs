@@ -1,6 +1,6 @@
 //! A session and its cloud: uploads, asks, answers, replay.
 
-use super::{Draft, OpenAsk, Phase, Session, Surroundings};
+use super::{Draft, OpenAsk, Phase, REPLAYS_MAX, Session, Surroundings};
 use crate::{
     edge::session::second_source,
     frame::{Answer, Ask, Feed, ToCloud},
@@ -10,8 +10,8 @@ use crate::{
     states::StateBlock,
 };
 
-/// A cloud that says "missing" more often than this for one ask cannot hold the session at all.
-const REPLAYS_PER_ASK_MAX: u32 = 3;
+/// Why a cloud is given up that has no room for the session.
+const FORGETS: &str = "it forgets the session as fast as it is replayed";
 
 impl Session {
     /// Keeps new states and, where the stream is ready, sends them while the second stage computes.
@@ -50,16 +50,12 @@ impl Session {
         }
         self.send_positions(around);
         self.stats.asks += 1;
-        let frame = Ask {
-            epoch: self.epoch,
-            position: ask.position,
-            guess: ask.guess.map(|guess| guess.token),
-        };
+        let frame = Ask { epoch: self.epoch, position: ask.position, guess: ask.guess.map(|guess| guess.token) };
         self.uplink.transmit(ToCloud::Ask(frame), around.out);
     }
 
     /// Uploads what this stream's cloud does not have.
-    fn send_positions(&mut self, around: &mut Surroundings<'_>) {
+    pub(super) fn send_positions(&mut self, around: &mut Surroundings<'_>) {
         match self.feed(around.config) {
             Feed::States(_) => {
                 let told: &[TokenId] = if self.tells_tokens() { &self.tokens } else { &[] };
@@ -101,6 +97,7 @@ impl Session {
             return;
         }
         self.upload_rest(around);
+        self.send_score(around);
         self.send_asks(around);
     }
 
@@ -175,8 +172,14 @@ impl Session {
         for ask in &mut self.asks {
             ask.replays += 1;
         }
-        if self.asks.iter().any(|ask| ask.replays > REPLAYS_PER_ASK_MAX) {
-            return self.break_off("it forgets the session as fast as it is replayed", around);
+        if self.asks.iter().any(|ask| ask.replays > REPLAYS_MAX) {
+            return self.break_off(FORGETS, around);
+        }
+        if matches!(self.phase, Phase::Scoring(_)) {
+            return match self.may_score_again() {
+                true => self.send_score(around),
+                false => self.break_off(FORGETS, around),
+            };
         }
         if let Phase::Following(since) = self.phase {
             self.follow(around);

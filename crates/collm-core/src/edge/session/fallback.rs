@@ -43,7 +43,7 @@ impl Session {
         match self.phase {
             Phase::Computing(_) => {}
             Phase::Standing(_) if unguessed => self.run_second(around),
-            Phase::Standing(_) => self.advance(around),
+            Phase::Standing(_) | Phase::Scoring(_) => self.advance(around),
             Phase::Following(_) => {
                 // The cloud may have gone on beyond what arrived here; under a new epoch it will not count.
                 self.epoch.0 += 1;

@@ -10,12 +10,14 @@
 
 mod asking;
 mod fallback;
+mod prompt;
 mod rollback;
 mod stages;
 mod tokens;
 
 use std::{collections::VecDeque, time::Duration};
 
+use self::prompt::Untold;
 use super::{
     EdgeConfig, Event, ExactUpload, FinishReason, JobOutcome, Loss, Output, Request, SecondStage, Source, Stats,
     StreamId, breaker::Breaker, outlook::Outlook, uplink::Uplink,
@@ -28,6 +30,9 @@ use crate::{
     states::Encoding,
     time::Time,
 };
+
+/// A cloud that says "missing" more often than this for one question cannot hold the session at all.
+const REPLAYS_MAX: u32 = 3;
 
 /// What a session may use while it handles an input.
 pub(super) struct Surroundings<'a> {
@@ -57,6 +62,8 @@ pub(super) struct Session {
     second_filled: u32,
     epoch: Epoch,
     phase: Phase,
+    /// What is owed of the prompt.
+    untold: Untold,
     uplink: Uplink,
     /// The requester was told that the cloud is not there.
     alone: bool,
@@ -76,6 +83,8 @@ enum Phase {
     Standing(Time),
     /// The cloud generates by itself (cloud mode); the last news came then.
     Following(Time),
+    /// The cloud says how likely the prompt was; the last news came then.
+    Scoring(Time),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -134,6 +143,7 @@ impl Session {
             second_filled: 0,
             epoch: Epoch(0),
             phase: Phase::Computing(Rows::First(0)),
+            untold: Untold::of(request.prompt.len() as u32, request.score_prompt),
             uplink: Uplink::new(id, request.mode.uses_cloud(), around.config.upload_rows_max),
             alone: false,
             submitted,
@@ -165,7 +175,7 @@ impl Session {
     /// The moment this session loses patience with the cloud.
     pub(super) fn deadline(&self, patience: Duration) -> Option<Time> {
         let following = match self.phase {
-            Phase::Following(since) => Some(since + patience),
+            Phase::Following(since) | Phase::Scoring(since) => Some(since + patience),
             Phase::Computing(_) | Phase::Standing(_) => None,
         };
         let asked = self.asks.front().map(|ask| ask.since + patience);
@@ -199,7 +209,7 @@ impl Session {
             (Ok(_), _) if self.stale_outcomes > 0 => self.stale_outcomes -= 1,
             (Ok(outcome), Phase::Computing(Rows::First(rows))) => self.first_done(rows, outcome, around),
             (Ok(outcome), Phase::Computing(Rows::Second(rows))) => self.second_done(rows, outcome, around),
-            (Ok(_), Phase::Standing(_) | Phase::Following(_)) => {}
+            (Ok(_), Phase::Standing(_) | Phase::Following(_) | Phase::Scoring(_)) => {}
         }
     }
 
@@ -210,6 +220,7 @@ impl Session {
         match frame {
             ToEdge::Opened { held } => self.opened(held, around),
             ToEdge::Answer(answer) => self.answered(answer, around),
+            ToEdge::Scores(scores) => self.scores_came(scores, around),
             ToEdge::Missing { epoch, held } if epoch == self.epoch => self.missing(held, around),
             ToEdge::Missing { .. } => {}
             ToEdge::Refused(refusal) => {
@@ -256,10 +267,15 @@ impl Session {
     /// Books the time stood still until now, of which the cloud spent `in_cloud` on the answer. A wait that goes on is counted anew
     /// from here.
     fn stop_waiting(&mut self, now: Time, in_cloud: Duration) {
-        if let Phase::Standing(since) | Phase::Following(since) = &mut self.phase {
-            let waited = now - std::mem::replace(since, now);
-            self.stats.waited += waited;
-            self.stats.waited_network += waited.saturating_sub(in_cloud);
+        let (since, is_for_token) = match &mut self.phase {
+            Phase::Standing(since) | Phase::Following(since) => (since, true),
+            Phase::Scoring(since) => (since, false),
+            Phase::Computing(_) => return,
+        };
+        let waited = now - std::mem::replace(since, now);
+        self.stats.waited += waited;
+        self.stats.waited_network += waited.saturating_sub(in_cloud);
+        if is_for_token {
             self.waited += waited;
         }
     }
@@ -288,7 +304,7 @@ impl Session {
 
     /// Whether the cloud must know the tokens of uploaded states.
     fn tells_tokens(&self) -> bool {
-        self.request.sampling.looks_back()
+        self.request.sampling.looks_back() || self.request.score_prompt
     }
 
     fn feed(&self, config: &EdgeConfig) -> Feed {

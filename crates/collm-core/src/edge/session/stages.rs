@@ -4,16 +4,21 @@
 
 use super::{Phase, Rows, Session, Surroundings, second_source};
 use crate::{
-    edge::{Job, JobOutcome, Output, Source, Stage},
+    edge::{FinishReason, Job, JobOutcome, Output, Source, Stage},
     ids::Position,
     policy::{Decision, Mode, Scope, Threshold},
+    sampling::Scoring,
 };
 
 impl Session {
     /// Does the next thing that the next token needs.
     pub(super) fn advance(&mut self, around: &mut Surroundings<'_>) {
-        if self.request.mode == Mode::Cloud && self.uplink.can_send() {
-            self.follow(around);
+        if self.is_told() {
+            self.finish(FinishReason::Length, around);
+        } else if self.request.mode == Mode::Cloud && self.uplink.can_send() {
+            if !self.asks_about_prompt(around) {
+                self.follow(around);
+            }
         } else if self.first_filled < self.length() {
             self.run_first(around);
         } else {
@@ -52,15 +57,19 @@ impl Session {
         }
         match outcome.scored.into_iter().next() {
             _ if self.first_filled < self.length() => self.run_first(around),
-            Some(scored) if self.policy.at_exit1(scored.choice) == Decision::Emit => {
-                self.emit(scored, Source::Exit1, false, around);
-            }
+            Some(scored) if self.policy.at_exit1(scored.choice) == Decision::Emit => match self.keep_early(scored) {
+                Some(scored) => self.emit(scored, Source::Exit1, false, around),
+                None => self.deepen(around),
+            },
             _ => self.deepen(around),
         }
     }
 
-    /// Goes on after `[0, e1)`: to the second stage, or, in naive mode, straight to the cloud.
+    /// Goes on after `[0, e1)`: to what is owed of the prompt, to the second stage, or, in naive mode, straight to the cloud.
     pub(super) fn deepen(&mut self, around: &mut Surroundings<'_>) {
+        if self.asks_about_prompt(around) {
+            return;
+        }
         if self.request.mode == Mode::Naive && self.uplink.is_open() {
             self.ask(None, around);
         } else {
@@ -71,7 +80,10 @@ impl Session {
     pub(super) fn run_second(&mut self, around: &mut Surroundings<'_>) {
         let first = self.second_filled;
         let rows = (self.first_filled - first).min(around.config.job_rows_max);
-        let scores = if first + rows == self.length() { vec![self.scoring()] } else { vec![] };
+        let mut scores: Vec<Scoring> = self.prompt_scorings(first, rows).collect();
+        if first + rows == self.length() && !self.needs_no_second() {
+            scores.push(self.scoring());
+        }
         let scope = self.scope(self.policy.exit2, !self.uplink.is_open());
         let stage = Stage::Second { rows };
         self.phase = Phase::Computing(Rows::Second(rows));
@@ -84,10 +96,17 @@ impl Session {
         if rows == 1 {
             around.outlook.second_took(outcome.compute);
         }
+        let mut scored = outcome.scored.into_iter();
+        if self.tell_own(&mut scored, around).is_none() {
+            return self.fail("the engine did not score the prompt".into(), around);
+        }
         if self.second_filled < self.length() {
             return self.run_second(around);
         }
-        let Some(scored) = outcome.scored.into_iter().next() else {
+        if self.needs_no_second() {
+            return self.begin_answer(around);
+        }
+        let Some(scored) = scored.next() else {
             return self.fail("the engine returned no choice for a scored row".into(), around);
         };
         match self.policy.at_exit2(scored.choice) {
@@ -100,7 +119,10 @@ impl Session {
     fn scope(&self, threshold: Threshold, is_last: bool) -> Scope {
         let sampling = &self.request.sampling;
         // A biased token may be the likeliest without being on any list, and probabilities are of the whole vocabulary.
-        let looks_beyond = sampling.log_probs.is_some() || !sampling.bias.is_empty();
+        let looks_beyond = sampling.log_probs.is_some()
+            || !sampling.bias.is_empty()
+            || sampling.grammar.is_some()
+            || self.request.score_prompt;
         Scope::of_check(threshold, is_last || looks_beyond)
     }
 
