@@ -27,19 +27,16 @@ impl Distribution {
     pub fn of(logits: &[f32]) -> Self {
         let highest = highest(logits);
         let (mut sums, mut weighted) = ([0.0; LANES], [0.0; LANES]);
-        let mut groups = logits.chunks_exact(LANES);
-        for group in &mut groups {
-            for (lane, &logit) in group.iter().enumerate() {
-                let (term, weight) = terms(logit - highest[0]);
-                sums[lane] += term;
-                weighted[lane] += weight;
-            }
-        }
-        for (lane, &logit) in groups.remainder().iter().enumerate() {
+        let mut add = |lane: usize, logit: f32| {
             let (term, weight) = terms(logit - highest[0]);
             sums[lane] += term;
             weighted[lane] += weight;
+        };
+        let (groups, rest) = logits.as_chunks::<LANES>();
+        for group in groups {
+            (0..LANES).for_each(|lane| add(lane, group[lane]));
         }
+        rest.iter().enumerate().for_each(|(lane, &logit)| add(lane, logit));
         let sum = sums.iter().sum::<f32>().max(1.0);
         Self { highest, sum, weighted: weighted.iter().sum(), count: logits.len() }
     }
@@ -90,12 +87,12 @@ fn terms(x: f32) -> (f32, f32) {
     (term, x.max(-87.0) * term)
 }
 
-/// Of most groups of logits none is among the highest so far, which their maximum tells at once.
+/// Of most groups of logits none is among the highest so far, which comparing them all at once tells.
 fn highest(logits: &[f32]) -> [f32; HIGHEST] {
     let mut highest = [f32::NEG_INFINITY; HIGHEST];
     for group in logits.chunks(4 * LANES) {
-        let maximum = group.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        if maximum > highest[HIGHEST - 1] {
+        let lowest = highest[HIGHEST - 1];
+        if group.iter().fold(false, |found, &logit| found | (logit > lowest)) {
             group.iter().for_each(|&logit| insert(&mut highest, logit));
         }
     }
