@@ -21,11 +21,11 @@ pub(crate) struct GgufTextModel {
 impl GgufTextModel {
     /// From a model or any of its parts: each has the tokeniser.
     pub(crate) fn load(file: &Arc<ModelFile>) -> anyhow::Result<Self> {
-        let source = file.gguf().value("tokenizer.chat_template").and_then(|value| value.as_str());
+        let source = file.gguf().value("tokenizer.chat_template");
         Ok(Self {
             vocabulary: collm_ggml::Vocabulary::load(file)?,
             template: ChatTemplate::of_model(file.gguf())?,
-            template_source: source.map(str::to_owned),
+            template_source: source.and_then(|value| value.as_str().map(str::to_owned)),
         })
     }
 }

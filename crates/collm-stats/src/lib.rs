@@ -8,6 +8,7 @@ mod binomial;
 mod bootstrap;
 mod calibration;
 mod isotonic;
+mod logistic;
 mod overlap;
 mod quantile;
 mod risk;
@@ -18,6 +19,7 @@ pub use self::{
     bootstrap::{Bootstrap, Interval},
     calibration::{Bin, expected_calibration_error, reliability},
     isotonic::{Isotonic, isotonic},
+    logistic::Logistic,
     overlap::{exact_match, rouge_l},
     quantile::{Quartiles, median, quantile},
     risk::{RiskCoverage, RiskPoint},

@@ -6,6 +6,8 @@
 //! of `ops`), whose backward pass is nothing but plain matrix products. Every thread runs pieces of its own, since two
 //! products side by side are far faster than one product on two threads.
 //!
+//! Beside it, [`fit_gate`] learns to tell right guesses from wrong ones.
+//!
 //! Top-down: [`Healer`] (`healer`) takes [`Piece`]s and makes [`Deltas`]; `tail` is the network, `loss` the objective,
 //! `parameters` and `optimizer` what learns, `checkpoint` how a run survives. Deliberately absent: engines (states and
 //! candidates are given), text, files of exits, and the choice of the tail.
@@ -15,6 +17,7 @@ mod config;
 mod deltas;
 mod dense;
 mod error;
+mod gate;
 mod healer;
 mod lanes;
 mod layer;
@@ -31,6 +34,7 @@ mod workers;
 pub use config::HealConfig;
 pub use deltas::{Deltas, ExitDelta, LayerDelta, LowRank};
 pub use error::{CheckpointError, HealError, PieceError};
+pub use gate::{FittedGate, GateExample, fit_gate};
 pub use healer::{Healer, StepReport};
 pub use loss::Score;
 pub use piece::{Candidates, Piece};

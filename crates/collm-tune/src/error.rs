@@ -61,6 +61,18 @@ pub enum TuneError {
     /// All given prompts are answered, and the model has no token that a text begins with.
     #[error("this model cannot begin a text by itself; give it more prompts")]
     NoBeginning,
+    /// What was fitted makes no exits file.
+    #[error(transparent)]
+    Exits(#[from] collm_model::exits::ExitsError),
+    /// The tail cannot be healed.
+    #[error(transparent)]
+    Heal(#[from] collm_train::HealError),
+    /// A checkpoint cannot be written or gone on from.
+    #[error(transparent)]
+    Checkpoint(#[from] collm_train::CheckpointError),
+    /// What was to be learnt from makes no sense.
+    #[error(transparent)]
+    Piece(#[from] collm_train::PieceError),
     /// Nothing to work on.
     #[error("there is not enough text for {0}; let the model write more")]
     TooLittleText(&'static str),

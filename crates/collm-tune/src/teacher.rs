@@ -79,6 +79,16 @@ impl Teacher {
     /// # Errors
     /// [`TuneError::Engine`], when a text grows beyond the context for example.
     pub fn advance(&mut self, pieces: &[(SlotId, &[TokenId])]) -> Result<Passed<'_>, TuneError> {
+        self.upload(pieces)?;
+        self.engine.run(Stack::Upper, &self.rows, Input::Hidden(&self.uploaded), &mut self.last)?;
+        Ok(Passed { uploaded: &self.uploaded, last: &self.last })
+    }
+
+    /// Like [`Teacher::advance`], through the layers before the upload alone; a slot whose text went only so far goes no further.
+    ///
+    /// # Errors
+    /// [`TuneError::Engine`].
+    pub fn upload(&mut self, pieces: &[(SlotId, &[TokenId])]) -> Result<&[f32], TuneError> {
         self.rows.clear();
         self.tokens.clear();
         for (slot, tokens) in pieces {
@@ -87,8 +97,7 @@ impl Teacher {
             self.tokens.extend_from_slice(tokens);
         }
         self.engine.run(Stack::Lower, &self.rows, Input::Tokens(&self.tokens), &mut self.uploaded)?;
-        self.engine.run(Stack::Upper, &self.rows, Input::Hidden(&self.uploaded), &mut self.last)?;
-        Ok(Passed { uploaded: &self.uploaded, last: &self.last })
+        Ok(&self.uploaded)
     }
 
     /// Logits of states after the last layer, `vocabulary` a state.

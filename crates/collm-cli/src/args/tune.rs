@@ -1,6 +1,6 @@
 //! Arguments of `collm tune`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
@@ -17,7 +17,9 @@ that costs the fewest of the whole model's tokens, on text that is held back fro
 Examples:
   collm tune smollm2-135m --work tune --tokens 300000
   collm tune smollm2-135m --work tune --search-tail --edge-cost 0.8
-  collm tune model.gguf --upload-at 8 --prompts prompts.jsonl --search-tail --edge-cost 0.6 --tail-type q4_0")]
+  collm tune model.gguf --upload-at 8 --prompts prompts.jsonl --search-tail --edge-cost 0.6 --tail-type q4_0
+  collm tune smollm2-135m --work tune --tail 10-11,13-24,26-29 --tail-type q4_0 --heal --budget 45m --out my.exits.gguf
+  collm calibrate smollm2-135m --exits my.exits.gguf --work tune --target-agreement 0.97")]
 pub(crate) struct TuneArgs {
     /// A path or reference of a whole model
     #[arg(value_name = "MODEL")]
@@ -67,7 +69,7 @@ pub(crate) struct TuneArgs {
     #[arg(long, value_name = "N", default_value_t = 2500, requires = "search_tail", help_heading = "Tail")]
     pub(crate) positions: usize,
 
-    /// Judge this tail only, as in 10-11,16-29
+    /// Judge this tail only, as in 10-11,16-29, or fit its exits
     #[arg(long, value_name = "LAYERS", value_parser = values::layers, conflicts_with = "search_tail", help_heading = "Tail")]
     pub(crate) tail: Option<Layers>,
 
@@ -78,4 +80,24 @@ pub(crate) struct TuneArgs {
     /// Tokens that an exit's check scores, of the whole vocabulary
     #[arg(long, value_name = "N", default_value_t = 12_288, help_heading = "Tail")]
     pub(crate) shortlist: usize,
+
+    /// Fit the exits of the tail and write them here
+    #[arg(long, value_name = "FILE", requires = "tail", help_heading = "Fitting")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Let the tail's layers learn what the layers that it lacks did
+    #[arg(long, requires = "out", help_heading = "Fitting")]
+    pub(crate) heal: bool,
+
+    /// How long to heal, at most; a run that was stopped goes on from its checkpoint in the work folder
+    #[arg(long, value_name = "TIME", default_value = "45m", value_parser = humantime::parse_duration, requires = "heal", help_heading = "Fitting")]
+    pub(crate) budget: Duration,
+
+    /// Rank of the deltas
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256), requires = "heal", help_heading = "Fitting")]
+    pub(crate) rank: u32,
+
+    /// Highest learning rate
+    #[arg(long, value_name = "RATE", default_value_t = 1e-3, requires = "heal", help_heading = "Fitting")]
+    pub(crate) learning_rate: f32,
 }

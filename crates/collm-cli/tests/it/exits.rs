@@ -18,7 +18,9 @@ fn write(path: &str, upload_at: u32) {
     let cut = FittedCut { source_sha256, upload_at, tail: vec![29], exit1: false, tail_type: Some(TensorType::Q8_0) };
     let mut draft = ExitsDraft::new(cut);
     let (a, b) = (vec![0.01; WIDTH * 32], vec![0.01; 32 * WIDTH]);
-    draft.set_delta(0, "attn_q.weight", 32, [&a, &b], TensorType::Q8_0).expect("a delta of rank 32");
+    draft
+        .set_delta(0, "attn_q.weight", 32, [(&a, TensorType::Q8_0), (&b, TensorType::Q8_0)])
+        .expect("a delta of rank 32");
     draft.set_head_vector(ExitNumber::Two, "norm.weight", &[1.0; WIDTH]);
     let exit = draft.exit_mut(ExitNumber::Two);
     exit.measure = ConfidenceMeasure::Margin;

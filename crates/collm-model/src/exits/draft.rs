@@ -52,19 +52,17 @@ impl ExitsDraft {
         self.exits.entry(exit).or_default()
     }
 
-    /// Changes a matrix `[in, out]` of the tail by `a` `[in, rank]` and `b` `[rank, out]`, stored as f32, f16 or q8_0.
+    /// Changes a matrix `[in, out]` of the tail by `a` `[in, rank]` and `b` `[rank, out]`, each stored as f32, f16 or q8_0.
     pub fn set_delta(
         &mut self,
         index: u32,
         suffix: &str,
         rank: usize,
-        factors: [&[f32]; 2],
-        ty: TensorType,
+        [a, b]: [(&[f32], TensorType); 2],
     ) -> Result<(), WriteError> {
-        let [a, b] = factors;
         let [name_a, name_b] = delta_names(index, suffix);
-        self.set(name_a, ty, a.len().checked_div(rank).unwrap_or(0), a)?;
-        self.set(name_b, ty, rank, b)
+        self.set(name_a, a.1, a.0.len().checked_div(rank).unwrap_or(0), a.0)?;
+        self.set(name_b, b.1, rank, b.0)
     }
 
     /// Replaces a norm's gain or a bias of the tail.

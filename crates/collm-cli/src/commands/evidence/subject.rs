@@ -9,7 +9,7 @@ use collm_tune::reader::PROMPT_ROWS;
 use tempfile::TempDir;
 
 use crate::{
-    args::{EngineArgs, SplitShapeArgs},
+    args::{EngineArgs, SplitShapeArgs, values::Auto},
     commands::demo::Scene,
     models,
     nodes::EngineSettings,
@@ -51,7 +51,7 @@ impl Subject {
         let edge = Arc::new(models::open(&parts.edge)?);
         let identity = edge.holding().identity().context("the part that was just made says nothing of itself")?;
         let digest = identity.source_sha256;
-        let scene = Scene { model, parts, upload_at: cut.upload_at };
+        let scene = Scene { model, parts, upload_at: cut.upload_at, confidence: Auto::Auto };
         Ok(Self { scene, whole, edge, digest, _folder: folder })
     }
 

@@ -1,5 +1,6 @@
 //! `collm tune`: text by the model itself, and what it tells about tails and shortlists.
 
+mod fit;
 mod frontier;
 
 use std::{fs, path::Path, sync::Arc, thread};
@@ -53,6 +54,10 @@ pub(super) fn run(args: &TuneArgs, progress: ProgressMode) -> anyhow::Result<()>
     let corpus = Corpus::read(&args.work, &subject.digest)?;
     let scored = args.shortlist.min(subject.file.hyperparameters().vocabulary as usize);
     anstream::println!("{}", coverage_table(&subject, &corpus, &dialogue, scored)?);
+    if let (Some(out), Some(tail)) = (&args.out, &args.tail) {
+        let frequencies = Frequencies::of(&corpus, subject.file.hyperparameters().vocabulary as usize);
+        return fit::run(args, &subject, (&corpus, &frequencies), (out, &tail.0), progress);
+    }
     if !args.search_tail && args.tail.is_none() {
         return Ok(());
     }

@@ -1,0 +1,177 @@
+//! The exits of one tail: healed deltas, a shortlist and a gate, in a file.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Context as _;
+use collm_core::confidence::ConfidenceMeasure;
+use collm_ggml::GgmlRequantize;
+use collm_model::{
+    ExitNumber, ExitsFile, ModelFile,
+    exits::{ExitsDraft, FittedCut},
+    gguf::TensorType,
+    split::{self, SplitOptions},
+};
+use collm_train::{Deltas, HealConfig, Healer, Piece};
+use collm_tune::{
+    Corpus, Share, Teacher, TeacherOptions, exits, gate,
+    heal::{self, HealPlan},
+    pieces,
+    shortlist::Frequencies,
+    text,
+};
+
+use super::Subject;
+use crate::{
+    args::TuneArgs,
+    models,
+    ui::{self, progress::ProgressMode},
+};
+
+/// Held-back tokens that healing is judged by, about: enough to tell two percentage points apart, few enough to look often.
+const JUDGED_TOKENS: usize = 2500;
+
+/// Healing's state, in the work folder.
+const CHECKPOINT: &str = "heal.checkpoint";
+
+/// Share of the loss that the teacher's first candidate has alone.
+const TOP_WEIGHT: f32 = 0.3;
+
+/// Fits the exits of the tail in `args` and writes them.
+pub(super) fn run(
+    args: &TuneArgs,
+    subject: &Subject,
+    (corpus, frequencies): (&Corpus, &Frequencies),
+    (out, tail): (&Path, &[u32]),
+    progress: ProgressMode,
+) -> anyhow::Result<()> {
+    let vocabulary = collm_ggml::Vocabulary::load(&subject.file)?;
+    let scored = args.shortlist.min(subject.file.hyperparameters().vocabulary as usize);
+    let shortlist: Vec<u32> = frequencies.shortlist(scored, &vocabulary)?.into_iter().map(|token| token.0).collect();
+    let tail_type = args.tail_type.as_deref().map(str::parse).transpose().context("--tail-type is not usable")?;
+    let fitted = Fitted { tail, tail_type, shortlist };
+    let deltas = if args.heal { Some(fitted.heal(args, subject, corpus, progress)?) } else { None };
+    let mut draft = fitted.draft(subject, deltas.as_ref())?;
+    let part = edge_part(&draft, subject, &args.work, progress)?;
+    let mut step = progress.step("fitting the gate");
+    let reading = (text::CONTEXT, subject.threads.clone());
+    let gate = gate::fit(&part, corpus, reading, args.seed, |now| step.count(now.read, now.texts))?;
+    step.done("took");
+    let exit = draft.exit_mut(ExitNumber::Two);
+    exit.gate = Some(gate);
+    exit.measure = ConfidenceMeasure::Gate;
+    draft.write(out)?;
+    anstream::println!(
+        "\nwrote {}; the threshold is next: collm calibrate {} --exits {} --work {}",
+        out.display(),
+        subject.model.reference,
+        out.display(),
+        args.work.display()
+    );
+    Ok(())
+}
+
+/// What exits are fitted to.
+struct Fitted<'a> {
+    tail: &'a [u32],
+    tail_type: Option<TensorType>,
+    shortlist: Vec<u32>,
+}
+
+impl Fitted<'_> {
+    fn heal(
+        &self,
+        args: &TuneArgs,
+        subject: &Subject,
+        corpus: &Corpus,
+        progress: ProgressMode,
+    ) -> anyhow::Result<Deltas> {
+        let pieces = Pieces::of(subject, corpus, progress)?;
+        let config = HealConfig {
+            rank: args.rank as usize,
+            shortlist: Some(self.shortlist.clone()),
+            quantize: self.tail_type,
+            learning_rate: args.learning_rate,
+            top_weight: TOP_WEIGHT,
+            seed: args.seed,
+            threads: subject.threads.count,
+            ..HealConfig::new(self.tail.to_vec())
+        };
+        let mut healer = Healer::new(&subject.file, &GgmlRequantize, config)?;
+        let plan = HealPlan { budget: args.budget, seed: args.seed, checkpoint: args.work.join(CHECKPOINT) };
+        let mut step = progress.step("healing the tail");
+        let (deltas, score) = heal::heal(&mut healer, [&pieces.train, &pieces.judged], &plan, |now| {
+            step.now(&format!(
+                "{} positions, loss {:.3}, held-back text: loss {:.3}, {:.1} % agree; {} left",
+                now.positions,
+                now.learning.loss,
+                now.held_back.loss,
+                100.0 * now.held_back.agreement,
+                ui::time(now.budget.saturating_sub(now.spent))
+            ));
+            anyhow::Ok(())
+        })?;
+        step.done(&format!("({:.1} % of held-back tokens agree) took", 100.0 * score.agreement));
+        Ok(deltas)
+    }
+
+    fn draft(&self, subject: &Subject, deltas: Option<&Deltas>) -> anyhow::Result<ExitsDraft> {
+        let cut = FittedCut {
+            source_sha256: subject.digest,
+            upload_at: subject.upload_at,
+            tail: self.tail.to_vec(),
+            exit1: false,
+            tail_type: self.tail_type,
+        };
+        Ok(exits::draft(cut, self.shortlist.clone(), deltas)?)
+    }
+}
+
+/// The text as healing takes it.
+struct Pieces {
+    train: Vec<Piece>,
+    judged: Vec<Piece>,
+}
+
+impl Pieces {
+    fn of(subject: &Subject, corpus: &Corpus, progress: ProgressMode) -> anyhow::Result<Self> {
+        let options = TeacherOptions {
+            upload_at: subject.upload_at,
+            slots: 1,
+            context: text::CONTEXT,
+            threads: subject.threads.clone(),
+        };
+        let mut teacher = Teacher::load(&subject.file, &options)?;
+        let mut step = progress.step("computing states");
+        let texts: Vec<_> = corpus.share(Share::Train).collect();
+        let mut judged_tokens = 0;
+        let judged = corpus.share(Share::HeldBack).take_while(|text| {
+            judged_tokens += text.answer().len();
+            judged_tokens <= JUDGED_TOKENS
+        });
+        let judged = judged.map(|text| pieces::piece(&mut teacher, text)).collect::<Result<_, _>>()?;
+        let mut train = Vec::with_capacity(texts.len());
+        for (index, text) in texts.iter().enumerate() {
+            step.count(index, texts.len());
+            train.push(pieces::piece(&mut teacher, text)?);
+        }
+        step.done("took");
+        Ok(Self { train, judged })
+    }
+}
+
+/// The edge part that these exits make, to see what its exit says: mapped, so that the file can go at once.
+fn edge_part(
+    draft: &ExitsDraft,
+    subject: &Subject,
+    work: &Path,
+    progress: ProgressMode,
+) -> anyhow::Result<Arc<ModelFile>> {
+    let exits = ExitsFile::from_bytes(draft.to_bytes()?)?;
+    let mut step = progress.step("making the edge part");
+    let plan = split::plan(&subject.file, &SplitOptions::of_exits(&exits), &mut |done| step.show(done))?;
+    let folder = tempfile::tempdir_in(work).context("no room in the work folder")?;
+    let [edge, cloud] = ["edge.gguf", "cloud.gguf"].map(|name| folder.path().join(name));
+    plan.write(&edge, &cloud, Some(&GgmlRequantize), &mut |done| step.show(done))?;
+    step.done("took");
+    Ok(Arc::new(models::open(&edge)?))
+}

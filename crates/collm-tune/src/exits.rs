@@ -1,0 +1,40 @@
+//! What was fitted, as an exits file in the making.
+
+use collm_model::ExitNumber;
+use collm_model::exits::{ExitsDraft, ExitsError, FittedCut};
+use collm_model::gguf::TensorType;
+use collm_train::Deltas;
+
+use crate::TuneError;
+
+/// Values in a block of `q8_0`.
+const BLOCK: usize = 32;
+
+/// A draft with these deltas; exit 2 checks this shortlist, ascending.
+///
+/// # Errors
+/// [`TuneError::Exits`] for deltas that fit no tensor.
+pub fn draft(cut: FittedCut, shortlist: Vec<u32>, deltas: Option<&Deltas>) -> Result<ExitsDraft, TuneError> {
+    let mut draft = ExitsDraft::new(cut);
+    draft.exit_mut(ExitNumber::Two).shortlist = Some(shortlist);
+    let Some(deltas) = deltas else { return Ok(draft) };
+    for (index, layer) in (0..).zip(&deltas.layers) {
+        for delta in &layer.low_rank {
+            let factors = [stored(&delta.a, delta.input), stored(&delta.b, delta.rank)];
+            draft.set_delta(index, &delta.suffix, delta.rank, factors).map_err(ExitsError::from)?;
+        }
+        layer.vectors.iter().for_each(|(suffix, values)| draft.set_vector(index, suffix, values));
+    }
+    draft.set_head_vector(ExitNumber::Two, "norm.weight", &deltas.exit.norm);
+    if let Some((weight, bias)) = &deltas.exit.map {
+        let (weight, ty) = stored(weight, bias.len());
+        draft.set_head_matrix(ExitNumber::Two, "map.weight", bias.len(), weight, ty).map_err(ExitsError::from)?;
+        draft.set_head_vector(ExitNumber::Two, "map.bias", bias);
+    }
+    Ok(draft)
+}
+
+/// In the smallest type that rows of this length can have: deltas are small corrections, which eight bits serve.
+fn stored(values: &[f32], row: usize) -> (&[f32], TensorType) {
+    (values, if row.is_multiple_of(BLOCK) { TensorType::Q8_0 } else { TensorType::F16 })
+}
