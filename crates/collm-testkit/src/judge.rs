@@ -134,7 +134,9 @@ impl Answer {
     }
 
     fn judge_end(&self, reason: FinishReason, stats: &Stats) {
-        let nothing_more = self.request.tokens_max == 0 && self.prompt_is_told();
+        // Who leaves a queue has been told nothing, even of a prompt that there is nothing to say of.
+        let has_left = self.cancelled && reason == FinishReason::Cancelled;
+        let nothing_more = self.request.tokens_max == 0 && self.prompt_is_told() && !has_left;
         let expected = match self.tokens.is_empty() {
             true => nothing_more.then_some(FinishReason::Length),
             false => self.oracle.reason(&self.sequence()),

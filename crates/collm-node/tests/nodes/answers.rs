@@ -42,7 +42,9 @@ async fn edge_and_cloud_write_an_answer_together() {
 
 #[tokio::test]
 async fn the_prompt_is_scored_by_whoever_would_decide() {
-    let cloud = RunningCloud::start().await;
+    let mut options = cloud_options();
+    options.config.holds_whole = true;
+    let cloud = RunningCloud::start_at(LOCAL, options, ScriptedEngine::whole(script(), sizes())).await;
     let edge = edge_of(Some(cloud.url())).await;
     for (mode, source) in [
         (Mode::Standalone, Source::Exit2),
