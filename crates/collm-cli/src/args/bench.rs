@@ -7,6 +7,8 @@ use collm_core::policy::Threshold;
 use collm_link::Bandwidth;
 use collm_model::gguf::TensorType;
 
+use super::SplitShapeArgs;
+
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
@@ -17,6 +19,8 @@ pub(crate) struct BenchArgs {
 pub(crate) enum BenchCommand {
     /// Compare the engine's speed with llama.cpp's, alternating on the same file with the same threads
     Engine(BenchEngineArgs),
+    /// Measure what a token costs an edge part, as a share of what it costs the whole model
+    Cost(BenchCostArgs),
     /// Measure how the modes bear distance: the same prompts at several round-trip times
     Network(BenchNetworkArgs),
 }
@@ -99,6 +103,40 @@ pub(crate) struct BenchEngineArgs {
     pub(crate) json: bool,
 
     /// Folder for machine, commit, command, rows and summary
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Decodes the same positions with the whole model and with its edge part in turns, each with the checks it makes beside a cloud, and
+prints the median of the ratios within pairs. Prompts are not measured: the share is that of decoding.
+
+Examples:
+  collm bench cost
+  collm bench cost --exits none
+  collm bench cost model.gguf --upload-at 10 --tail 10-13,20-29 --rounds 50")]
+pub(crate) struct BenchCostArgs {
+    /// A path or reference of a whole model
+    #[arg(value_name = "MODEL", default_value = "smollm2-135m")]
+    pub(crate) model: String,
+
+    #[command(flatten)]
+    pub(crate) shape: SplitShapeArgs,
+
+    /// Threads that compute
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub(crate) threads: u32,
+
+    /// Pairs of runs
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Folder for machine, commit, command and summary
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }

@@ -1,5 +1,6 @@
 //! `collm bench`: measurements that write result folders.
 
+mod cost;
 mod engine;
 mod network;
 
@@ -7,6 +8,7 @@ use crate::{args::BenchCommand, ui::progress::ProgressMode};
 
 pub(super) fn run(command: &BenchCommand, progress: ProgressMode) -> anyhow::Result<()> {
     match command {
+        BenchCommand::Cost(args) => cost::run(args, progress),
         BenchCommand::Engine(args) => engine::run(args, progress),
         BenchCommand::Network(args) => network::run(args, progress),
     }
