@@ -50,7 +50,14 @@ impl Bench {
     /// One of everything.
     fn full(&self) -> ExitsDraft {
         let mut draft = self.bare();
-        draft.set_delta(0, "attn_q.weight", RANK, [(&wave(WIDTH * RANK), TensorType::F32), (&wave(RANK * 64), TensorType::F32)]).unwrap();
+        draft
+            .set_delta(
+                0,
+                "attn_q.weight",
+                RANK,
+                [(&wave(WIDTH * RANK), TensorType::F32), (&wave(RANK * 64), TensorType::F32)],
+            )
+            .unwrap();
         draft.set_vector(1, "ffn_norm.weight", &[0.5; WIDTH]);
         let two = ExitNumber::Two;
         draft.set_head_vector(two, "norm.weight", &[1.5; WIDTH]);

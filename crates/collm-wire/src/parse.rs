@@ -223,7 +223,7 @@ fn open_frame(open: proto::Open, limits: &Limits) -> Result<Open, WireError> {
         epoch: epoch(open.epoch)?,
         prompt: count("prompt positions", open.prompt_positions)?,
         feed: feed(open.feed)?,
-        sampling: sampling(open.sampling.ok_or(WireError::Missing { field: "sampling" })?, limits)?,
+        sampling: sampling(open.sampling.as_ref().ok_or(WireError::Missing { field: "sampling" })?, limits)?,
         tells_tokens: open.tells_tokens,
     })
 }
@@ -252,7 +252,7 @@ fn feed(value: i32) -> Result<Feed, WireError> {
     }
 }
 
-fn sampling(sampling: proto::Sampling, limits: &Limits) -> Result<Sampling, WireError> {
+fn sampling(sampling: &proto::Sampling, limits: &Limits) -> Result<Sampling, WireError> {
     let sampling = Sampling {
         temperature: sampling.temperature,
         top_k: sampling.top_k,

@@ -99,7 +99,9 @@ fn cloud(args: &DoctorArgs, url: &str) -> anyhow::Result<String> {
     let file = args.part.as_deref().map(models::open).transpose()?;
     let endpoint = args.cloud_access.endpoint(url)?;
     let who = nodes::knocking(file.as_ref());
-    let probed = runtime()?.block_on(probe(&endpoint, &who)).with_context(|| format!("{url}; is `collm cloud` running there?"))?;
+    let probed = runtime()?
+        .block_on(probe(&endpoint, &who))
+        .with_context(|| format!("{url}; is `collm cloud` running there?"))?;
     let pair = match probed.refusal {
         // Nobody's pair fits; that it was compared means that all before it did.
         Some(Refusal { code: RefusalCode::Identity, .. }) if file.is_none() => "add --part FILE to compare the pair",
