@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use collm_core::edge::{Job, SecondStage, Stage};
-use collm_core::ids::{Position, SlotId, TokenId};
+use collm_core::edge::{Batch, Job, SecondStage, Stage};
+use collm_core::ids::{Position, SessionId, SlotId, TokenId};
 use collm_core::policy::Scope;
 use collm_core::sampling::{Sampling, Scoring};
 use collm_exec::{EdgeExecutor, Judges};
@@ -121,11 +121,18 @@ impl Decoder {
         self.length = positions.end;
         let tokens = positions.map(|index| TokenId((index * 7919 % self.vocabulary) as u32)).collect();
         let stage = Stage::First { tokens, upload: None };
-        self.executor.run(&Job { slot: SLOT, first, scores: Vec::new(), scope: Scope::Full, stage })?;
+        self.run(Job { slot: SLOT, first, scores: Vec::new(), scope: Scope::Full, stage })?;
         let last = Position(u32::try_from(self.length - 1)?);
         let scores = vec![Scoring::alone(last, Sampling::GREEDY)];
         let stage = Stage::Second { rows: u32::try_from(rows)? };
-        self.executor.run(&Job { slot: SLOT, first, scores, scope: self.scope, stage })?;
+        self.run(Job { slot: SLOT, first, scores, scope: self.scope, stage })
+    }
+
+    fn run(&mut self, job: Job) -> anyhow::Result<()> {
+        let batch = Batch { jobs: vec![(SessionId(0), job)] };
+        for result in self.executor.run(&batch) {
+            result?;
+        }
         Ok(())
     }
 }

@@ -194,7 +194,8 @@ impl EdgeSetup {
             ask_deadline,
             breaker: BreakerConfig::default(),
         };
-        Ok(Self { engine: EngineSource::new(file, settings.load_options(slots, job_rows)), config, exits })
+        let batch_rows = config.batch_rows_max().next_multiple_of(BLOCK_ROWS as u32);
+        Ok(Self { engine: EngineSource::new(file, settings.load_options(slots, batch_rows)), config, exits })
     }
 }
 

@@ -1,20 +1,24 @@
 //! An edge's engine and the hidden states that wait in it for the second stage.
 
-use std::time::Duration;
+mod kept;
+mod scoring;
+
+use std::{mem::discriminant, ops::Range};
 
 use collm_core::{
-    edge::{Job, JobOutcome, SecondStage, Stage},
-    grammar::Constraint,
-    ids::{Position, SlotId, TokenId},
-    policy::Scope,
-    sampling::{Scored, Scoring},
+    edge::{Batch, Job, JobOutcome, SecondStage, Stage},
+    ids::{Position, SessionId, SlotId, TokenId},
     states::{Encoding, StateBlock},
 };
-use collm_engine::{Engine, Head, Input, Row, Scores, Shape, Stack};
+use collm_engine::{Engine, Input, Row, Scores, Stack};
 
-use crate::{ExecError, Judges, SCORED_ROWS_MAX, check::Check, codec::Codec, forms::Forms, offset, push_rows};
+use self::kept::Kept;
+use crate::{ExecError, Judges, codec::Codec, forms::Forms, offset, push_rows};
 
-/// Carries out the jobs of [`collm_core::edge::Edge`], one after the other.
+/// What became of a job. After an error its slot holds garbage: [`EdgeExecutor::free`] it.
+pub type JobResult = Result<JobOutcome, ExecError>;
+
+/// Carries out the batches of [`collm_core::edge::Edge`], one after the other.
 #[derive(Debug)]
 pub struct EdgeExecutor<E> {
     engine: E,
@@ -23,56 +27,28 @@ pub struct EdgeExecutor<E> {
     forms: Forms,
     kept: Vec<Kept>,
     rows: Vec<Row>,
+    tokens: Vec<TokenId>,
+    input: Vec<f32>,
     hidden: Vec<f32>,
-    /// Hidden states to score.
-    wanted: Vec<f32>,
     scores: Scores,
     /// One row of logits, to work in.
     spare: Vec<f32>,
     codec: Codec,
 }
 
-/// What a job brought. Becomes a [`JobOutcome`] when the caller adds the time it took.
-#[derive(Debug, Clone, PartialEq)]
-pub struct JobResult {
-    /// States for upload, if the job asked for them, or why the encoding cannot carry them: no reason to lose the answer.
-    pub states: Option<Result<StateBlock, String>>,
-    /// What the exit says of each row that the job asked about.
-    pub scored: Vec<Scored>,
-}
-
-impl JobResult {
-    /// With the time that the engine took.
-    pub fn timed(self, compute: Duration) -> JobOutcome {
-        JobOutcome { states: self.states, scored: self.scored, compute }
-    }
-}
-
-/// States after `e1` of one slot, from position `first` on. Its end is always the filled length of [`Stack::Lower`].
-#[derive(Debug, Clone, Default)]
-struct Kept {
-    first: usize,
+/// A job under way.
+struct Working<'a> {
+    job: &'a Job,
+    /// The states of its rows to score that have run.
     states: Vec<f32>,
+    result: JobResult,
 }
 
-impl Kept {
-    /// The states of positions `[first, end)`.
-    fn range(&self, first: usize, end: usize, width: usize) -> Option<&[f32]> {
-        let from = first.checked_sub(self.first)? * width;
-        self.states.get(from..(end - self.first) * width)
-    }
-
-    /// Those from position `length` on are not wanted any more.
-    fn truncate(&mut self, length: usize, width: usize) {
-        self.first = self.first.min(length);
-        self.states.truncate((length - self.first) * width);
-    }
-
-    /// All of them are done with.
-    fn clear(&mut self, width: usize) {
-        self.first += self.states.len() / width;
-        self.states.clear();
-    }
+/// Rows of one job that go into one call.
+struct Piece {
+    /// Index of the job in the batch.
+    job: usize,
+    rows: Range<usize>,
 }
 
 impl<E: Engine> EdgeExecutor<E> {
@@ -86,8 +62,9 @@ impl<E: Engine> EdgeExecutor<E> {
             forms: Forms::default(),
             kept: vec![Kept::default(); slots],
             rows: Vec::new(),
+            tokens: Vec::new(),
+            input: Vec::new(),
             hidden: Vec::new(),
-            wanted: Vec::new(),
             scores: Scores::default(),
             spare: Vec::new(),
             codec: Codec::default(),
@@ -106,15 +83,12 @@ impl<E: Engine> EdgeExecutor<E> {
         &self.engine
     }
 
-    /// Carries out one job.
-    ///
-    /// # Errors
-    /// Any [`ExecError`]. The job's slot holds garbage then: [`EdgeExecutor::free`] it.
-    pub fn run(&mut self, job: &Job) -> Result<JobResult, ExecError> {
-        match &job.stage {
-            Stage::First { tokens, upload } => self.first_stage(job, tokens, *upload),
-            Stage::Second { rows } => self.second_stage(job, *rows as usize),
-        }
+    /// Carries out one batch, and says what became of each job, in their order. What is wrong with one job is no other's loss; only
+    /// a call of the engine that fails takes along all whose rows are in it.
+    pub fn run(&mut self, batch: &Batch) -> Vec<JobResult> {
+        let same_stage =
+            |(_, a): &(SessionId, Job), (_, b): &(SessionId, Job)| discriminant(&a.stage) == discriminant(&b.stage);
+        batch.jobs.chunk_by(same_stage).flat_map(|jobs| self.run_stage(jobs)).collect()
     }
 
     /// Empties a slot, and forgets the states kept for it.
@@ -137,121 +111,172 @@ impl<E: Engine> EdgeExecutor<E> {
 
     /// Hidden states, in bytes, that wait for the second stage in all slots.
     pub fn kept_bytes(&self) -> usize {
-        let floats: usize = self.kept.iter().map(|kept| kept.states.len()).sum();
-        floats * size_of::<f32>()
+        self.kept.iter().map(Kept::bytes).sum()
     }
 
-    fn first_stage(&mut self, job: &Job, tokens: &[TokenId], upload: Option<Encoding>) -> Result<JobResult, ExecError> {
-        let shape = self.engine.shape();
-        let rows_max = shape.batch_rows_max;
-        let mut scored = Vec::new();
-        for (index, piece) in tokens.chunks(rows_max).enumerate() {
-            self.rows.clear();
-            let first = offset(job.first, index * rows_max);
-            push_rows(&mut self.rows, job.slot, first, piece.len());
-            let input = Input::Tokens(piece);
-            self.engine.run(Stack::Lower, &self.rows, input, &mut self.hidden)?;
-            self.kept[slot_index(job.slot)].states.extend_from_slice(&self.hidden);
-            self.score(Head::Exit1, job, first, &mut scored)?;
+    /// All of one stage.
+    fn run_stage(&mut self, jobs: &[(SessionId, Job)]) -> Vec<JobResult> {
+        let mut working: Vec<Working<'_>> = jobs.iter().map(|(_, job)| Working::of(job)).collect();
+        for call in pack(&working, self.engine.shape().batch_rows_max) {
+            self.run_call(&mut working, &call);
         }
-        let states = match upload.map(|encoding| self.encode(job, tokens.len(), encoding)).transpose() {
-            Ok(block) => block.map(Ok),
-            Err(error @ ExecError::BeyondF16 { .. }) => Some(Err(error.to_string())),
-            Err(error) => return Err(error),
-        };
-        Ok(JobResult { states, scored })
-    }
-
-    /// The rows just computed are the last ones kept.
-    fn encode(&mut self, job: &Job, rows: usize, encoding: Encoding) -> Result<StateBlock, ExecError> {
-        let width = self.engine.shape().width;
-        let kept = &self.kept[slot_index(job.slot)].states;
-        let states = &kept[kept.len() - rows * width..];
-        self.codec.encode(encoding, width, job.first, states)
-    }
-
-    fn second_stage(&mut self, job: &Job, rows: usize) -> Result<JobResult, ExecError> {
-        let shape = self.engine.shape();
-        let (width, rows_max) = (shape.width, shape.batch_rows_max);
-        let end = job.first.index() + rows;
-        let head = match self.second {
-            SecondStage::Tail => Head::Exit2,
-            SecondStage::Whole => Head::Final,
-        };
-        let mut scored = Vec::new();
-        let mut first = job.first.index();
-        while first < end {
-            let next = end.min(first + rows_max);
-            self.run_second(job.slot, first, next)?;
-            self.score(head, job, offset(Position(0), first), &mut scored)?;
-            first = next;
+        for job in &mut working {
+            job.go_on(|outcome, job| {
+                outcome.states = self.finish_stage(job)?;
+                Ok(())
+            });
         }
-        if self.engine.filled(Stack::Lower, job.slot) == end {
-            self.kept[slot_index(job.slot)].clear(width);
-        }
-        Ok(JobResult { states: None, scored })
+        self.score(&mut working);
+        working.into_iter().map(|job| job.result).collect()
     }
 
-    /// One call of the engine, over positions `[first, end)`.
-    fn run_second(&mut self, slot: SlotId, first: usize, end: usize) -> Result<(), ExecError> {
-        let width = self.engine.shape().width;
-        let start = offset(Position(0), first);
-        let kept = self.kept.get(slot_index(slot));
-        let states = kept.and_then(|kept| kept.range(first, end, width)).ok_or_else(|| ExecError::NotKept {
-            slot,
-            first: start,
-            end: offset(Position(0), end),
-        })?;
-        let stack = match self.second {
-            SecondStage::Tail => Stack::Tail,
-            SecondStage::Whole => Stack::Upper,
-        };
+    fn run_call(&mut self, working: &mut [Working<'_>], call: &[Piece]) {
         self.rows.clear();
-        push_rows(&mut self.rows, slot, start, end - first);
-        let input = Input::Hidden(states);
-        Ok(self.engine.run(stack, &self.rows, input, &mut self.hidden)?)
-    }
-
-    /// Scores what the job asks about among the rows of the last call, which begin at `first`.
-    fn score(&mut self, head: Head, job: &Job, first: Position, scored: &mut Vec<Scored>) -> Result<(), ExecError> {
-        let width = self.engine.shape().width;
-        let rows = first.index()..first.index() + self.hidden.len() / width;
-        let wanted: Vec<&Scoring> =
-            job.scores.iter().filter(|scoring| rows.contains(&scoring.position.index())).collect();
-        for scorings in wanted.chunks(SCORED_ROWS_MAX) {
-            self.wanted.clear();
-            for scoring in scorings {
-                let at = (scoring.position.index() - rows.start) * width;
-                self.wanted.extend_from_slice(&self.hidden[at..at + width]);
+        self.tokens.clear();
+        self.input.clear();
+        for piece in call {
+            working[piece.job].go_on(|_, job| self.gather(job, piece.rows.clone()));
+        }
+        let Some(stage) = call.first().map(|piece| &working[piece.job].job.stage) else { return };
+        let (stack, input) = match stage {
+            Stage::First { .. } => (Stack::Lower, Input::Tokens(&self.tokens)),
+            Stage::Second { .. } => (second_stack(self.second), Input::Hidden(&self.input)),
+        };
+        let run = self.engine.run(stack, &self.rows, input, &mut self.hidden);
+        let mut first = 0;
+        for piece in call {
+            let job = &mut working[piece.job];
+            if job.result.is_err() {
+                continue;
             }
-            self.check(head, job, scorings, scored)?;
+            match &run {
+                Ok(()) => first = self.take_rows(job, piece, first),
+                Err(error) => job.result = Err(error.clone().into()),
+            }
         }
+    }
+
+    /// Adds rows of a job, and what they carry, to the call.
+    fn gather(&mut self, job: &Job, rows: Range<usize>) -> Result<(), ExecError> {
+        let first = offset(job.first, rows.start);
+        match &job.stage {
+            Stage::First { tokens, .. } => self.tokens.extend_from_slice(&tokens[rows.clone()]),
+            Stage::Second { .. } => {
+                let end = offset(first, rows.len());
+                let kept = self.kept.get(slot_index(job.slot));
+                let states = kept.and_then(|kept| kept.range(first, end, self.engine.shape().width));
+                let states = states.ok_or(ExecError::NotKept { slot: job.slot, first, end })?;
+                check_finite(states, first, self.engine.shape().width)?;
+                self.input.extend_from_slice(states);
+            }
+        }
+        push_rows(&mut self.rows, job.slot, first, rows.len());
         Ok(())
     }
 
-    /// One call of the engine's head, over the wanted states.
-    fn check(
-        &mut self,
-        head: Head,
-        job: &Job,
-        scorings: &[&Scoring],
-        scored: &mut Vec<Scored>,
-    ) -> Result<(), ExecError> {
-        self.forms.prepare(&mut self.engine, scorings.iter().copied())?;
-        let scope = if self.engine.shortlist(head).is_some() { job.scope } else { Scope::Full };
-        self.engine.score(head, scope, &self.wanted, &mut self.scores)?;
-        let Shape { width, vocabulary, .. } = *self.engine.shape();
-        let check = Check { judge: self.judges.of(head), shortlist: self.engine.shortlist(head), scope, vocabulary };
-        let Scores { logits, states } = &mut self.scores;
-        let rows = logits.chunks_exact_mut(check.row_length()).zip(states.chunks_exact(width));
-        for (scoring, (logits, state)) in scorings.iter().zip(rows) {
-            let position = scoring.position;
-            let mut next = self.forms.next_token(job.slot, scoring);
-            let constraint = next.as_mut().map(|next| next as &mut dyn Constraint);
-            let row = check.row(logits, state, scoring, constraint, &mut self.spare);
-            scored.push(row.map_err(|error| ExecError::Logits { position, error })?);
+    /// Takes a piece's states, row `first` of the call and the next, and returns where those of the next piece begin.
+    fn take_rows(&mut self, working: &mut Working<'_>, piece: &Piece, first: usize) -> usize {
+        let width = self.engine.shape().width;
+        let next = first + piece.rows.len();
+        let states = &self.hidden[first * width..next * width];
+        if matches!(working.job.stage, Stage::First { .. }) {
+            self.kept[slot_index(working.job.slot)].push(states);
         }
-        Ok(())
+        for scoring in &working.job.scores {
+            let row = scoring.position.index() - working.job.first.index();
+            if piece.rows.contains(&row) {
+                let state = &states[(row - piece.rows.start) * width..][..width];
+                working.states.extend_from_slice(state);
+                working.go_on(|_, _| check_finite(state, scoring.position, width));
+            }
+        }
+        next
+    }
+
+    /// After the last row: encodes what is to be uploaded, and lets go of what is not needed any more.
+    fn finish_stage(&mut self, job: &Job) -> Result<Option<Result<StateBlock, String>>, ExecError> {
+        match job.stage {
+            Stage::First { upload, .. } => upload.map(|encoding| self.encode(job, encoding)).transpose(),
+            Stage::Second { .. } => {
+                let width = self.engine.shape().width;
+                let end = job.first.index() + job.rows() as usize;
+                if self.engine.filled(Stack::Lower, job.slot) == end {
+                    self.kept[slot_index(job.slot)].clear(width);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// The rows just computed are the last ones kept. States that the encoding cannot carry are no reason to lose the answer.
+    fn encode(&mut self, job: &Job, encoding: Encoding) -> Result<Result<StateBlock, String>, ExecError> {
+        let width = self.engine.shape().width;
+        let states = self.kept[slot_index(job.slot)].last(job.rows() as usize, width);
+        match self.codec.encode(encoding, width, job.first, states) {
+            Err(error @ ExecError::BeyondF16 { .. }) => Ok(Err(error.to_string())),
+            encoded => encoded.map(Ok),
+        }
+    }
+}
+
+impl<'a> Working<'a> {
+    fn of(job: &'a Job) -> Self {
+        let result = check_rows(job).map(|()| JobOutcome { states: None, scored: Vec::new() });
+        Self { job, states: Vec::new(), result }
+    }
+
+    /// The next step, unless an earlier one failed.
+    fn go_on(&mut self, step: impl FnOnce(&mut JobOutcome, &'a Job) -> Result<(), ExecError>) {
+        if let Ok(outcome) = &mut self.result
+            && let Err(error) = step(outcome, self.job)
+        {
+            self.result = Err(error);
+        }
+    }
+}
+
+/// There are rows, and what is to be scored is among them.
+fn check_rows(job: &Job) -> Result<(), ExecError> {
+    let rows = job.first..offset(job.first, job.rows() as usize);
+    if rows.is_empty() {
+        return Err(ExecError::Empty(job.first));
+    }
+    match job.scores.iter().find(|scoring| !rows.contains(&scoring.position)) {
+        Some(scoring) => Err(ExecError::ScoreOutside { slot: job.slot, position: scoring.position }),
+        None => Ok(()),
+    }
+}
+
+/// Fills calls of at most `rows_max` rows. A job is cut only where it is larger than a call, and then at multiples of `rows_max` from
+/// its own first row: where a prompt is cut must not depend on who else computes.
+fn pack(working: &[Working<'_>], rows_max: usize) -> Vec<Vec<Piece>> {
+    let mut calls: Vec<Vec<Piece>> = Vec::new();
+    let mut room = 0;
+    for (index, Working { job, .. }) in working.iter().enumerate() {
+        let end = job.rows() as usize;
+        for start in (0..end).step_by(rows_max) {
+            let rows = start..end.min(start + rows_max);
+            if rows.len() > room {
+                calls.push(Vec::new());
+                room = rows_max;
+            }
+            room -= rows.len();
+            calls.last_mut().expect("pushed where there was none").push(Piece { job: index, rows });
+        }
+    }
+    calls
+}
+
+/// The engine refuses a whole call for one state that is not finite.
+fn check_finite(states: &[f32], first: Position, width: usize) -> Result<(), ExecError> {
+    let damaged = states.chunks_exact(width).position(|state| !state.iter().all(|value| value.is_finite()));
+    damaged.map_or(Ok(()), |row| Err(ExecError::NotFinite(offset(first, row))))
+}
+
+fn second_stack(second: SecondStage) -> Stack {
+    match second {
+        SecondStage::Tail => Stack::Tail,
+        SecondStage::Whole => Stack::Upper,
     }
 }
 
@@ -261,9 +286,12 @@ fn slot_index(slot: SlotId) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use collm_core::sampling::Sampling;
+    use collm_core::{
+        policy::Scope,
+        sampling::{Sampling, Scoring},
+    };
     use collm_engine::{
-        EngineError,
+        EngineError, Head,
         scripted::{Script, ScriptedEngine, Sizes, WIDTH},
     };
 
@@ -301,8 +329,16 @@ mod tests {
         Job { slot: SLOT, first: Position(first), scores, scope: Scope::Full, stage: Stage::Second { rows } }
     }
 
-    fn chosen(result: Result<JobResult, ExecError>) -> TokenId {
-        let scored = result.unwrap().scored;
+    fn batch(jobs: impl IntoIterator<Item = Job>) -> Batch {
+        Batch { jobs: (1..).map(SessionId).zip(jobs).collect() }
+    }
+
+    fn run(edge: &mut EdgeExecutor<ScriptedEngine>, job: Job) -> JobResult {
+        edge.run(&batch([job])).remove(0)
+    }
+
+    fn chosen(result: &JobResult) -> TokenId {
+        let scored = &result.as_ref().unwrap().scored;
         assert_eq!(scored.len(), 1, "one row was to be scored");
         scored[0].choice.token
     }
@@ -313,14 +349,14 @@ mod tests {
         let all = tokens(1..10);
         let guess = |head, length| script.guess(head, &all[..length]).0;
         // Larger than a call of the engine, then one by one.
-        let result = edge.run(&first(0, &all[..7], None));
-        assert_eq!(chosen(result), guess(Head::Exit1, 7));
-        assert_eq!(chosen(edge.run(&second(0, 7))), guess(Head::Exit2, 7));
+        let result = run(&mut edge, first(0, &all[..7], None));
+        assert_eq!(chosen(&result), guess(Head::Exit1, 7));
+        assert_eq!(chosen(&run(&mut edge, second(0, 7))), guess(Head::Exit2, 7));
         assert_eq!(edge.kept_bytes(), 0);
-        assert_eq!(chosen(edge.run(&first(7, &all[7..8], None))), guess(Head::Exit1, 8));
-        assert_eq!(chosen(edge.run(&first(8, &all[8..9], None))), guess(Head::Exit1, 9));
+        assert_eq!(chosen(&run(&mut edge, first(7, &all[7..8], None))), guess(Head::Exit1, 8));
+        assert_eq!(chosen(&run(&mut edge, first(8, &all[8..9], None))), guess(Head::Exit1, 9));
         assert_eq!(edge.kept_bytes(), 2 * WIDTH * 4);
-        assert_eq!(chosen(edge.run(&second(7, 2))), guess(Head::Exit2, 9));
+        assert_eq!(chosen(&run(&mut edge, second(7, 2))), guess(Head::Exit2, 9));
         assert_eq!(edge.kept_bytes(), 0);
         assert_eq!(edge.engine().counts().discontinuities, 0);
     }
@@ -330,12 +366,12 @@ mod tests {
         let (mut edge, script) = (edge(), Script::default());
         let all = tokens(1..9);
         for start in [0, 4] {
-            edge.run(&first(start, &all[start as usize..][..4], None)).unwrap();
+            run(&mut edge, first(start, &all[start as usize..][..4], None)).unwrap();
         }
         for length in [3, 6, 8] {
             let done = edge.engine().filled(Stack::Tail, SLOT) as u32;
-            let result = edge.run(&second(done, length - done));
-            assert_eq!(chosen(result), script.guess(Head::Exit2, &all[..length as usize]).0);
+            let result = run(&mut edge, second(done, length - done));
+            assert_eq!(chosen(&result), script.guess(Head::Exit2, &all[..length as usize]).0);
         }
         assert_eq!(edge.kept_bytes(), 0);
     }
@@ -345,10 +381,10 @@ mod tests {
         let mut edge = edge();
         let mut job = first(0, &tokens(1..7), Some(Encoding::F16));
         job.scores.clear();
-        let result = edge.run(&job).unwrap();
+        let result = run(&mut edge, job).unwrap();
         assert_eq!(result.states.map(|states| states.map(|block| block.rows())), Some(Ok(6)));
         assert_eq!(result.scored, []);
-        assert_eq!(edge.run(&second(0, 6)).unwrap().states, None);
+        assert_eq!(run(&mut edge, second(0, 6)).unwrap().states, None);
     }
 
     #[test]
@@ -357,8 +393,8 @@ mod tests {
         let engine = ScriptedEngine::whole(script.clone(), SIZES);
         let mut edge = EdgeExecutor::new(engine, SecondStage::Whole);
         let prompt = tokens(1..6);
-        edge.run(&first(0, &prompt, None)).unwrap();
-        assert_eq!(chosen(edge.run(&second(0, 5))), script.truth(&prompt));
+        run(&mut edge, first(0, &prompt, None)).unwrap();
+        assert_eq!(chosen(&run(&mut edge, second(0, 5))), script.truth(&prompt));
     }
 
     #[test]
@@ -373,11 +409,11 @@ mod tests {
         let mut edge = EdgeExecutor::new(engine, SecondStage::Tail).judged_by(judges);
         for scope in [Scope::Shortlist, Scope::Full] {
             // Exit 1 has no shortlist.
-            let brief = edge.run(&Job { scope, ..first(0, &all, None) }).unwrap().scored[0].choice;
+            let brief = run(&mut edge, Job { scope, ..first(0, &all, None) }).unwrap().scored[0].choice;
             let guess = script.guess(Head::Exit1, &all);
             assert_eq!(brief.token, guess.0);
             assert!((brief.confidence - guess.1).abs() < 1e-4, "{scope:?}: {brief:?}");
-            let choice = edge.run(&Job { scope, ..second(0, 5) }).unwrap().scored[0].choice;
+            let choice = run(&mut edge, Job { scope, ..second(0, 5) }).unwrap().scored[0].choice;
             let full = scope == Scope::Full;
             assert_eq!(shortlist.contains(&choice.token), !full, "{scope:?}");
             assert_eq!(choice.confidence, Judge::Margin.confidence(&listed, &[], Position(4)), "{scope:?}");
@@ -391,12 +427,12 @@ mod tests {
         let (all, other) = (tokens(1..9), tokens([1, 2, 3, 4, 5, 40, 41]));
         for done in [8, 6, 3] {
             // Once past the cut in both stages, once past it in the first alone, once not past it in the second.
-            edge.run(&first(0, &all, None)).unwrap();
-            edge.run(&second(0, done)).unwrap();
+            run(&mut edge, first(0, &all, None)).unwrap();
+            run(&mut edge, second(0, done)).unwrap();
             edge.truncate(SLOT, 5);
-            edge.run(&first(5, &other[5..], None)).unwrap();
+            run(&mut edge, first(5, &other[5..], None)).unwrap();
             let from = done.min(5);
-            assert_eq!(chosen(edge.run(&second(from, 7 - from))), script.guess(Head::Exit2, &other).0);
+            assert_eq!(chosen(&run(&mut edge, second(from, 7 - from))), script.guess(Head::Exit2, &other).0);
             assert_eq!(edge.kept_bytes(), 0);
             edge.free(SLOT);
         }
@@ -406,34 +442,94 @@ mod tests {
     #[test]
     fn a_freed_slot_starts_anew() {
         let (mut edge, script) = (edge(), Script::default());
-        edge.run(&first(0, &tokens([1, 2, 3]), None)).unwrap();
+        run(&mut edge, first(0, &tokens([1, 2, 3]), None)).unwrap();
         edge.free(SLOT);
         assert_eq!(edge.kept_bytes(), 0);
         let other = tokens([9, 8]);
-        edge.run(&first(0, &other, None)).unwrap();
-        assert_eq!(chosen(edge.run(&second(0, 2))), script.guess(Head::Exit2, &other).0);
+        run(&mut edge, first(0, &other, None)).unwrap();
+        assert_eq!(chosen(&run(&mut edge, second(0, 2))), script.guess(Head::Exit2, &other).0);
     }
 
     #[test]
     fn faults_of_the_caller_are_named() {
         let mut edge = edge();
-        edge.run(&first(0, &tokens([1, 2, 3]), None)).unwrap();
+        run(&mut edge, first(0, &tokens([1, 2, 3]), None)).unwrap();
         let missing = ExecError::NotKept { slot: SLOT, first: Position(0), end: Position(4) };
-        assert_eq!(edge.run(&second(0, 4)), Err(missing));
-        edge.run(&second(0, 3)).unwrap();
-        assert!(matches!(edge.run(&second(2, 1)), Err(ExecError::NotKept { .. })));
-        let gap = edge.run(&first(4, &tokens([1]), None));
+        assert_eq!(run(&mut edge, second(0, 4)), Err(missing));
+        run(&mut edge, second(0, 3)).unwrap();
+        assert!(matches!(run(&mut edge, second(2, 1)), Err(ExecError::NotKept { .. })));
+        let gap = run(&mut edge, first(4, &tokens([1]), None));
         assert!(matches!(gap, Err(ExecError::Engine(EngineError::Gap { .. }))));
         let mut empty = first(3, &tokens([1]), Some(Encoding::F16));
         empty.stage = Stage::First { tokens: vec![], upload: Some(Encoding::F16) };
-        assert_eq!(edge.run(&empty), Err(ExecError::Empty(Position(3))));
+        assert_eq!(run(&mut edge, empty), Err(ExecError::Empty(Position(3))));
     }
 
     #[test]
     fn a_failing_device_fails_the_job() {
         let engine = ScriptedEngine::edge(Script::default(), SIZES).failing_at(0);
         let mut edge = EdgeExecutor::new(engine, SecondStage::Tail);
-        let result = edge.run(&first(0, &tokens([1]), None));
+        let result = run(&mut edge, first(0, &tokens([1]), None));
         assert!(matches!(result, Err(ExecError::Engine(EngineError::Device(_)))));
+    }
+
+    /// `job` in another slot.
+    fn of(slot: u32, job: Job) -> Job {
+        Job { slot: SlotId(slot), ..job }
+    }
+
+    #[test]
+    fn jobs_of_a_batch_get_what_they_get_alone() {
+        let prompts = [tokens(1..4), tokens(20..29), tokens(40..42)];
+        let sizes = Sizes { slots: 3, ..SIZES };
+        let new = || EdgeExecutor::new(ScriptedEngine::edge(Script::default(), sizes), SecondStage::Tail);
+        let firsts = || (0..).zip(&prompts).map(|(slot, prompt)| of(slot, first(0, prompt, Some(Encoding::F32))));
+        let seconds = || (0..).zip(&prompts).map(|(slot, prompt)| of(slot, second(0, prompt.len() as u32)));
+        let (mut together, mut alone) = (new(), new());
+        let batched = [together.run(&batch(firsts())), together.run(&batch(seconds()))].concat();
+        let single: Vec<JobResult> = firsts().chain(seconds()).map(|job| run(&mut alone, job)).collect();
+        assert_eq!(batched, single);
+        assert!(single.iter().all(|result| result.as_ref().is_ok_and(|outcome| outcome.scored.len() == 1)));
+        assert_eq!((together.kept_bytes(), together.engine().counts().discontinuities), (0, 0));
+        assert!(together.engine().counts().calls < alone.engine().counts().calls);
+    }
+
+    #[test]
+    fn a_batch_of_both_stages_is_carried_out_in_order() {
+        let (mut edge, script) = (edge(), Script::default());
+        let prompt = tokens([5, 6]);
+        let results = edge.run(&batch([first(0, &prompt, None), second(0, 2)]));
+        assert_eq!(chosen(&results[1]), script.guess(Head::Exit2, &prompt).0);
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_job_is_no_others_loss() {
+        let mut edge = edge();
+        edge.run(&batch([of(0, first(0, &tokens([1, 2]), None)), of(1, first(0, &tokens([3, 4]), None))]));
+        let results = edge.run(&batch([of(0, second(0, 3)), of(1, second(0, 2))]));
+        assert_eq!(results[0], Err(ExecError::NotKept { slot: SlotId(0), first: Position(0), end: Position(3) }));
+        assert_eq!(chosen(&results[1]), Script::default().guess(Head::Exit2, &tokens([3, 4])).0);
+    }
+
+    #[test]
+    fn a_call_that_fails_takes_along_those_whose_rows_are_in_it() {
+        let engine = ScriptedEngine::edge(Script::default(), SIZES).failing_at(1);
+        let mut edge = EdgeExecutor::new(engine, SecondStage::Tail);
+        // Calls of four rows: the first job fills one.
+        let results = edge.run(&batch([of(0, first(0, &tokens(1..5), None)), of(1, first(0, &tokens([1]), None))]));
+        assert!(results[0].is_ok());
+        assert!(matches!(results[1], Err(ExecError::Engine(EngineError::Device(_)))));
+    }
+
+    #[test]
+    fn jobs_of_a_batch_are_scored_in_their_own_scopes() {
+        let script = Script::default();
+        let shortlist = tokens([3, 9]);
+        let engine = ScriptedEngine::edge(script.clone(), SIZES).with_shortlist(Head::Exit1, shortlist.clone());
+        let mut edge = EdgeExecutor::new(engine, SecondStage::Tail);
+        let brief = Job { scope: Scope::Shortlist, ..of(0, first(0, &tokens([5]), None)) };
+        let results = edge.run(&batch([of(1, first(0, &tokens([6]), None)), brief]));
+        assert_eq!(chosen(&results[0]), script.guess(Head::Exit1, &tokens([6])).0);
+        assert!(shortlist.contains(&chosen(&results[1])));
     }
 }

@@ -1,9 +1,9 @@
-//! An edge and its engine, as a driver would keep them: jobs in order, one at a time.
+//! An edge and its engine, as a driver would keep them: work in order, one batch at a time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use collm_core::{
-    edge::{Edge, Job, SecondStage},
+    edge::{Batch, Edge, SecondStage, Stage},
     ids::{SessionId, SlotId},
     time::Time,
 };
@@ -11,14 +11,14 @@ use collm_engine::{
     Engine, Stack,
     scripted::{Script, ScriptedEngine, Sizes},
 };
-use collm_exec::{EdgeExecutor, ExecError, JobResult};
+use collm_exec::{EdgeExecutor, JobResult};
 
 use crate::plan::EdgePlan;
 
 /// What waits for the engine.
 #[derive(Debug)]
 pub(crate) enum Work {
-    Job(SessionId, Job),
+    Batch(Batch),
     Truncate(SlotId, u32),
     Free(SlotId),
 }
@@ -59,21 +59,33 @@ impl EdgeHost {
         }
     }
 
-    /// Takes work up to and including the next job.
-    pub(crate) fn start_next(&mut self) -> Option<(SessionId, Job, Result<JobResult, ExecError>)> {
+    /// Takes work up to and including the next batch.
+    pub(crate) fn start_next(&mut self) -> Option<(Batch, Vec<JobResult>)> {
         while let Some(work) = self.work.pop_front() {
             match work {
                 Work::Truncate(slot, length) => self.executor.truncate(slot, length),
                 Work::Free(slot) => self.free(slot),
-                Work::Job(session, job) => {
-                    let owner = *self.owners.entry(job.slot).or_insert(session);
-                    assert_eq!(owner, session, "slot {} is used by two sessions", job.slot);
-                    let result = self.executor.run(&job);
-                    return Some((session, job, result));
+                Work::Batch(batch) => {
+                    self.check_batch(&batch);
+                    let results = self.executor.run(&batch);
+                    return Some((batch, results));
                 }
             }
         }
         None
+    }
+
+    /// Of one stage, within its bounds, and every slot in one hand.
+    fn check_batch(&mut self, batch: &Batch) {
+        let stages: BTreeSet<bool> =
+            batch.jobs.iter().map(|(_, job)| matches!(job.stage, Stage::First { .. })).collect();
+        assert_eq!(stages.len(), 1, "a batch is of one stage: {batch:?}");
+        let rows: u32 = batch.jobs.iter().map(|(_, job)| job.rows()).sum();
+        assert!((1..=self.plan.config.batch_rows_max()).contains(&rows), "a batch of {rows} rows");
+        for (session, job) in &batch.jobs {
+            let owner = *self.owners.entry(job.slot).or_insert(*session);
+            assert_eq!(owner, *session, "slot {} is used by two sessions", job.slot);
+        }
     }
 
     fn free(&mut self, slot: SlotId) {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use collm_core::{
     cloud::{self, Batch, BatchOutcome, Occupancy, PeerId},
-    edge::{self, Event, FinishReason, Job, JobOutcome, Request, Stage, StreamId, SubmitError},
+    edge::{self, Event, FinishReason, Job, Request, StreamId, SubmitError},
     frame::{ToCloud, ToEdge},
     ids::SessionId,
     time::Time,
@@ -51,10 +51,10 @@ pub enum Entry {
     Heard(StreamId, ToEdge),
     /// An edge was told that a stream is down.
     LinkDown(StreamId),
-    /// An edge's engine began a job.
+    /// An edge's engine began a job, one of a batch.
     JobStarted(SessionId, Job),
-    /// An edge's engine finished a job.
-    JobDone(SessionId, Job),
+    /// An edge's engine finished a batch.
+    JobsDone(edge::Batch),
     /// A cloud's engine began a batch.
     BatchStarted(usize, Batch),
     /// A requester was told something.
@@ -75,11 +75,10 @@ enum Happening {
         cloud: usize,
         generation: u32,
     },
-    JobDone {
+    JobsDone {
         edge: usize,
-        session: SessionId,
-        job: Box<Job>,
-        outcome: Box<Result<JobOutcome, String>>,
+        batch: edge::Batch,
+        outcome: edge::BatchOutcome,
     },
     BatchDone {
         cloud: usize,
@@ -214,7 +213,7 @@ impl World {
             Happening::Submit { edge, request } => self.submit(edge, &request),
             Happening::WakeEdge(edge) => self.wake_edge(edge),
             Happening::WakeCloud { cloud, generation } => self.wake_cloud(cloud, generation),
-            Happening::JobDone { edge, session, job, outcome } => self.job_done(edge, session, *job, *outcome),
+            Happening::JobsDone { edge, batch, outcome } => self.jobs_done(edge, batch, outcome),
             Happening::BatchDone { cloud, generation, outcome } => self.batch_done(cloud, generation, outcome),
             Happening::ArriveAtCloud(stream, frame) => self.arrive_at_cloud(stream, frame),
             Happening::ArriveAtEdge(stream, frame) => self.arrive_at_edge(stream, frame),
@@ -250,10 +249,10 @@ impl World {
         self.drain_edge(edge);
     }
 
-    fn job_done(&mut self, edge: usize, session: SessionId, job: Job, outcome: Result<JobOutcome, String>) {
-        self.note(Entry::JobDone(session, job));
+    fn jobs_done(&mut self, edge: usize, batch: edge::Batch, outcome: edge::BatchOutcome) {
+        self.note(Entry::JobsDone(batch));
         self.edges[edge].is_busy = false;
-        self.edges[edge].edge.handle_compute(self.now, session, outcome);
+        self.edges[edge].edge.handle_compute(self.now, outcome);
         self.drain_edge(edge);
     }
 
@@ -264,7 +263,7 @@ impl World {
             assert!(drained <= DRAIN_MAX, "an edge's outputs do not end");
             self.carry_out_edge(edge, output);
         }
-        self.start_job(edge);
+        self.start_jobs(edge);
         self.edges[edge].check_engine();
         self.schedule_edge(edge);
     }
@@ -274,7 +273,12 @@ impl World {
             edge::Output::Connect(stream, open) => self.connect(edge, stream, open),
             edge::Output::Transmit(stream, frame) => self.transmit(stream, frame),
             edge::Output::Disconnect(stream) => self.edge_leaves(stream),
-            edge::Output::Compute(session, job) => self.edges[edge].work.push_back(Work::Job(session, job)),
+            edge::Output::Compute(batch) => {
+                let host = &mut self.edges[edge];
+                let under_way = host.is_busy || host.work.iter().any(|work| matches!(work, Work::Batch(_)));
+                assert!(!under_way, "two batches under way at an edge");
+                host.work.push_back(Work::Batch(batch));
+            }
             edge::Output::Truncate(slot, length) => {
                 self.edges[edge].work.push_back(Work::Truncate(slot, length));
             }
@@ -286,23 +290,23 @@ impl World {
         }
     }
 
-    fn start_job(&mut self, edge: usize) {
+    fn start_jobs(&mut self, edge: usize) {
         let host = &mut self.edges[edge];
         if host.is_busy {
             return;
         }
-        let Some((session, job, result)) = host.start_next() else {
+        let Some((batch, results)) = host.start_next() else {
             return;
         };
         host.is_busy = true;
-        let rows = match &job.stage {
-            Stage::First { tokens, .. } => tokens.len() as u32,
-            Stage::Second { rows } => *rows,
-        };
+        let rows: u32 = batch.jobs.iter().map(|(_, job)| job.rows()).sum();
         let compute = self.random.span_us(host.plan.job_us.clone()) * (1 + rows);
-        let outcome = Box::new(result.map(|done| done.timed(compute)).map_err(|error| expect_planned(&error)));
-        self.note(Entry::JobStarted(session, job.clone()));
-        self.schedule(self.now + compute, Happening::JobDone { edge, session, job: Box::new(job), outcome });
+        let jobs = results.into_iter().map(|result| result.map_err(|error| expect_planned(&error))).collect();
+        for (session, job) in &batch.jobs {
+            self.note(Entry::JobStarted(*session, job.clone()));
+        }
+        let outcome = edge::BatchOutcome { jobs, compute };
+        self.schedule(self.now + compute, Happening::JobsDone { edge, batch, outcome });
     }
 
     fn schedule_edge(&mut self, edge: usize) {

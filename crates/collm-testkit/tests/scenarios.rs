@@ -6,7 +6,7 @@ use collm_core::{
     cloud::Occupancy,
     edge::{Event, FinishReason, Loss, Request, SecondStage, Source, Stage, Stats, StreamId, SubmitError, Token},
     frame::{RefusalCode, ToCloud, ToEdge},
-    ids::{Position, SessionId},
+    ids::{Position, SessionId, TokenId},
     policy::{Mode, Threshold},
     sampling::Sampling,
     states::Encoding,
@@ -405,13 +405,65 @@ fn alone_by_choice_speaks_to_nobody() {
 }
 
 #[test]
-fn a_failing_engine_fails_one_answer_at_the_edge() {
-    let mut plan = quiet().asking(0, unsure(1)).asking(0, unsure(2));
+fn a_failing_engine_fails_the_answers_that_it_was_working_on() {
+    let mut plan = quiet().asking(0, unsure(1)).asking(0, unsure(2)).asking(1000, unsure(3));
     plan.edges[0].failing_calls = vec![4];
     plan.exact = false;
     let world = played(plan);
-    let failed = (1..=2).filter(|session| matches!(world.answer(*session).end, Some(Err(_)))).count();
-    assert_eq!(failed, 1);
+    let failed: Vec<u128> = (1..=3).filter(|session| matches!(world.answer(*session).end, Some(Err(_)))).collect();
+    assert_eq!(failed, [1, 2], "both had rows in the call, and the third came later");
+}
+
+/// Sessions in each batch of an edge.
+fn batches(world: &World) -> Vec<usize> {
+    let batch = |(_, entry): &(Time, Entry)| match entry {
+        Entry::JobsDone(batch) => Some(batch.jobs.len()),
+        _ => None,
+    };
+    world.log().iter().filter_map(batch).collect()
+}
+
+#[test]
+fn sessions_share_the_engine_and_fall_into_step() {
+    let alone = Request { mode: Mode::Standalone, tokens_max: 32, ..unsure(1) };
+    let at_once = |session| Request { session: SessionId(session), ..alone.clone() };
+    let plan = quiet().asking(0, at_once(1)).asking(3, at_once(2)).asking(50, at_once(3)).asking(50, at_once(4));
+    let batches = batches(&played(plan));
+    let full = batches.iter().filter(|sessions| **sessions == 4).count();
+    assert!(full > 30, "four answers of 32 tokens, nearly all at the same time: {batches:?}");
+    assert!(batches.len() < 2 * 32 + 30, "{} batches", batches.len());
+}
+
+#[test]
+fn a_long_prompt_does_not_hold_up_the_others() {
+    let short = Request { mode: Mode::Standalone, tokens_max: 60, ..unsure(1) };
+    let long = Request { session: SessionId(2), prompt: [TokenId(7); 100].to_vec(), tokens_max: 1, ..short.clone() };
+    let mut plan = quiet().asking(0, short).asking(30, long);
+    plan.edges[0].config.job_rows_max = 4;
+    let world = played(plan);
+    let told = |session| {
+        moments(&world, |entry| matches!(entry, Entry::Told(id, Event::Token(_)) if *id == SessionId(session)))
+    };
+    let (begun, done) = (ms(30), told(2)[0]);
+    let meanwhile = told(1).iter().filter(|at| **at > begun && **at < done).count();
+    assert!(meanwhile >= 100 / 4 - 1, "one token beside each piece of the prompt or so, not {meanwhile}");
+}
+
+#[test]
+fn a_requester_that_leaves_stops_the_work_at_once() {
+    let endless = |session| Request { tokens_max: 100, ..unsure(session) };
+    let plan = quiet().asking(0, endless(1)).asking(0, endless(2)).suffering(100, Fault::Cancel(SessionId(1)));
+    let mut world = World::new(plan);
+    let mut released = None;
+    while world.step() {
+        let held = world.occupancy(0).expect("the cloud lives").contexts;
+        if world.now().0 > ms(100) && held == 1 {
+            released.get_or_insert(world.now().0);
+        }
+    }
+    let later = |entry: &Entry| matches!(entry, Entry::JobStarted(session, _) if *session == SessionId(1));
+    assert!(moments(&world, later).into_iter().all(|at| at <= ms(100)), "the edge computes for nobody");
+    assert_eq!(released, Some(ms(100 + LATENCY_MS)), "the cloud forgets as soon as it is told");
 }
 
 #[test]

@@ -135,8 +135,8 @@ pub(crate) struct EdgeArgs {
     #[arg(long, value_name = "MEASURE", default_value = "auto", value_parser = values::confidence)]
     pub(crate) confidence: Auto<ConfidenceMeasure>,
 
-    /// Answers made at once; more wait
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    /// Answers made at once, together in one pass through the layers; more wait. Each has key-value memory of its own
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) slots: u32,
 
     /// Go on alone when the cloud has not answered for so long

@@ -3,6 +3,7 @@
 //! [`Edge`] owns the sessions and the circuit breaker; a session's concerns live in the files beside this one. After every
 //! input, drain [`Edge::poll_output`] before the next input. Absent on purpose: sockets, threads, tensors, text.
 
+mod batch;
 mod breaker;
 mod event;
 mod outlook;
@@ -19,11 +20,12 @@ use std::{
 
 pub use breaker::BreakerConfig;
 pub use event::{Event, FinishReason, Loss, PromptToken, Source, Token};
-pub use output::{Job, JobOutcome, Output, Stage, StreamId};
+pub use output::{Batch, BatchOutcome, Job, JobOutcome, Output, Stage, StreamId};
 pub use request::{Request, SubmitError};
 pub use stats::Stats;
 
 use self::{
+    batch::Jobs,
     breaker::Breaker,
     outlook::Outlook,
     session::{Session, Surroundings},
@@ -68,6 +70,13 @@ pub struct EdgeConfig {
     pub breaker: BreakerConfig,
 }
 
+impl EdgeConfig {
+    /// Rows of one batch: a piece of a long prompt, and beside it the one row that every other session needs for its next token.
+    pub fn batch_rows_max(&self) -> u32 {
+        self.job_rows_max.saturating_add(self.slots)
+    }
+}
+
 /// What exact mode uploads: the cloud must compute on exactly what the edge computed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExactUpload {
@@ -96,12 +105,13 @@ pub struct Edge {
     common: Common,
 }
 
-/// What the sessions of an edge share: its configuration, what it knows of its cloud, and one queue of outputs.
+/// What the sessions of an edge share: its configuration, what it knows of its cloud, its engine, and one queue of outputs.
 #[derive(Debug)]
 struct Common {
     config: EdgeConfig,
     breaker: Breaker,
     outlook: Outlook,
+    jobs: Jobs,
     outputs: VecDeque<Output>,
 }
 
@@ -113,6 +123,7 @@ impl Common {
             config: &self.config,
             breaker: &mut self.breaker,
             outlook: &mut self.outlook,
+            jobs: &mut self.jobs,
             out: &mut self.outputs,
         }
     }
@@ -129,6 +140,7 @@ impl Edge {
             common: Common {
                 breaker: Breaker::new(config.breaker),
                 outlook: Outlook::default(),
+                jobs: Jobs::default(),
                 outputs: VecDeque::new(),
                 config,
             },
@@ -173,9 +185,11 @@ impl Edge {
         self.with(now, stream.session, |session, around| session.handle_link_down(stream, why, around));
     }
 
-    /// A job is done, or failed for the given reason.
-    pub fn handle_compute(&mut self, now: Time, session: SessionId, outcome: Result<JobOutcome, String>) {
-        self.with(now, session, |session, around| session.handle_compute(outcome, around));
+    /// The batch is done.
+    pub fn handle_compute(&mut self, now: Time, outcome: BatchOutcome) {
+        for done in self.common.jobs.done(outcome) {
+            self.with(now, done.session, |session, around| session.handle_compute(done, around));
+        }
     }
 
     /// The moment of [`Edge::poll_timeout`] has come.
@@ -187,9 +201,10 @@ impl Edge {
         self.connect_all(now);
     }
 
-    /// The next thing to do, in order.
+    /// The next thing to do, in order. A batch comes last, so that all sessions that an input made ready are in it.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.common.outputs.pop_front()
+        let Common { config, jobs, outputs, .. } = &mut self.common;
+        outputs.pop_front().or_else(|| jobs.start(config.batch_rows_max()).map(Output::Compute))
     }
 
     /// When to call [`Edge::handle_timeout`], if nothing else happens before.

@@ -29,14 +29,21 @@ pub enum Output {
     Transmit(StreamId, ToCloud),
     /// End the stream after what was transmitted. No [`Edge::handle_link_down`](super::Edge::handle_link_down) is owed for it.
     Disconnect(StreamId),
-    /// Compute, after all earlier jobs of this session. Owed: one [`Edge::handle_compute`](super::Edge::handle_compute).
-    Compute(SessionId, Job),
-    /// Forget positions of the slot from this one on, after all earlier jobs of the session that has it. Nothing is owed.
+    /// Compute. There is never more than one batch under way. Owed: one [`Edge::handle_compute`](super::Edge::handle_compute).
+    Compute(Batch),
+    /// Forget positions of the slot from this one on, after the batch under way. Nothing is owed.
     Truncate(SlotId, u32),
-    /// Empty the slot, after all earlier jobs of the session that had it. Nothing is owed.
+    /// Empty the slot, after the batch under way. Nothing is owed.
     Free(SlotId),
     /// Tell the requester.
     Event(SessionId, Event),
+}
+
+/// Jobs of several sessions for one pass through the layers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// All of one stage, one a session; never empty.
+    pub jobs: Vec<(SessionId, Job)>,
 }
 
 /// One small piece of computing.
@@ -52,6 +59,16 @@ pub struct Job {
     pub scores: Vec<Scoring>,
     /// What they cover.
     pub scope: Scope,
+}
+
+impl Job {
+    /// Rows through the layers.
+    pub fn rows(&self) -> u32 {
+        match &self.stage {
+            Stage::First { tokens, .. } => tokens.len() as u32,
+            Stage::Second { rows } => *rows,
+        }
+    }
 }
 
 /// Which layers a job runs.
@@ -71,6 +88,15 @@ pub enum Stage {
     },
 }
 
+/// What came of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchOutcome {
+    /// In the order of the batch; `Err` for a job that failed, whose slot holds garbage then.
+    pub jobs: Vec<Result<JobOutcome, String>>,
+    /// Time the engine took for the batch.
+    pub compute: Duration,
+}
+
 /// What came of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobOutcome {
@@ -78,6 +104,4 @@ pub struct JobOutcome {
     pub states: Option<Result<StateBlock, String>>,
     /// What the exit says of each row that was to be scored.
     pub scored: Vec<Scored>,
-    /// Time the engine took.
-    pub compute: Duration,
 }

@@ -8,7 +8,7 @@ use std::{
 
 use collm_core::{
     confidence::ConfidenceMeasure,
-    edge::{Edge, EdgeConfig, Event, FinishReason, Job, JobOutcome, Output, Request, StreamId, SubmitError},
+    edge::{Batch, BatchOutcome, Edge, EdgeConfig, Event, FinishReason, Output, Request, StreamId, SubmitError},
     frame::{Open, ToCloud, ToEdge},
     ids::{SessionId, SlotId},
 };
@@ -35,14 +35,14 @@ use crate::{
 pub(super) enum Arrival {
     Frame { stream: StreamId, frame: ToEdge, bytes: u64 },
     LinkDown(StreamId, String),
-    Computed(SessionId, Result<JobOutcome, String>),
+    Computed(BatchOutcome),
 }
 
 const ARRIVALS_MAX: usize = 64;
 
 /// Work for the engine's thread.
 enum Work {
-    Run(SessionId, Job),
+    Run(Batch),
     Truncate(SlotId, u32),
     Free(SlotId),
 }
@@ -186,7 +186,7 @@ impl Driver {
             Arrival::LinkDown(stream, why) => self.lose(stream, why),
             // Of a stream that the core has given up.
             Arrival::Frame { .. } => {}
-            Arrival::Computed(session, outcome) => self.core.handle_compute(now, session, outcome),
+            Arrival::Computed(outcome) => self.core.handle_compute(now, outcome),
         }
     }
 
@@ -205,7 +205,7 @@ impl Driver {
                 Output::Connect(stream, open) => self.connect(stream, open),
                 Output::Transmit(stream, frame) => self.transmit(stream, frame),
                 Output::Disconnect(stream) => self.disconnect(stream),
-                Output::Compute(session, job) => self.engine.submit(Work::Run(session, job)),
+                Output::Compute(batch) => self.engine.submit(Work::Run(batch)),
                 Output::Truncate(slot, length) => self.engine.submit(Work::Truncate(slot, length)),
                 Output::Free(slot) => self.engine.submit(Work::Free(slot)),
                 Output::Event(session, event) => self.tell(session, event),
@@ -293,14 +293,15 @@ impl Answering {
 }
 
 /// What runs on the engine's thread.
-fn performer<E: Engine>(mut executor: EdgeExecutor<E>, results: mpsc::Sender<Arrival>) -> impl FnMut(Work) {
+fn performer<E: Engine>(mut executor: EdgeExecutor<E>, report: mpsc::Sender<Arrival>) -> impl FnMut(Work) {
     move |work| match work {
-        Work::Run(session, job) => {
+        Work::Run(batch) => {
             let begun = Instant::now();
-            let outcome = executor.run(&job).map(|result| result.timed(begun.elapsed()));
-            let outcome = outcome.map_err(|error| error.to_string());
+            let results = executor.run(&batch).into_iter();
+            let jobs = results.map(|result| result.map_err(|error| error.to_string())).collect();
+            let outcome = BatchOutcome { jobs, compute: begun.elapsed() };
             // Fails when the edge has ended; then nobody wants to know.
-            let _ = results.blocking_send(Arrival::Computed(session, outcome));
+            let _ = report.blocking_send(Arrival::Computed(outcome));
         }
         Work::Truncate(slot, length) => executor.truncate(slot, length),
         Work::Free(slot) => executor.free(slot),

@@ -19,8 +19,11 @@ use std::{collections::VecDeque, time::Duration};
 
 use self::prompt::Untold;
 use super::{
-    EdgeConfig, Event, ExactUpload, FinishReason, JobOutcome, Loss, Output, Request, SecondStage, Source, Stats,
-    StreamId, breaker::Breaker, outlook::Outlook, uplink::Uplink,
+    EdgeConfig, Event, ExactUpload, FinishReason, Loss, Output, Request, SecondStage, Source, Stats, StreamId,
+    batch::{JobDone, Jobs},
+    breaker::Breaker,
+    outlook::Outlook,
+    uplink::Uplink,
 };
 use crate::{
     frame::{Feed, Open, PROTOCOL, RefusalCode, ToEdge},
@@ -40,6 +43,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) config: &'a EdgeConfig,
     pub(super) breaker: &'a mut Breaker,
     pub(super) outlook: &'a mut Outlook,
+    pub(super) jobs: &'a mut Jobs,
     pub(super) out: &'a mut VecDeque<Output>,
 }
 
@@ -54,8 +58,6 @@ pub(super) struct Session {
     drafts: VecDeque<Draft>,
     /// By rising position.
     asks: VecDeque<OpenAsk>,
-    /// Outcomes owed for jobs that a rollback made useless.
-    stale_outcomes: u32,
     /// Positions that have run through `[0, e1)`.
     first_filled: u32,
     /// Positions that have run through the second stage.
@@ -138,7 +140,6 @@ impl Session {
             tokens: request.prompt.clone(),
             drafts: VecDeque::new(),
             asks: VecDeque::new(),
-            stale_outcomes: 0,
             first_filled: 0,
             second_filled: 0,
             epoch: Epoch(0),
@@ -203,12 +204,12 @@ impl Session {
         }
     }
 
-    pub(super) fn handle_compute(&mut self, outcome: Result<JobOutcome, String>, around: &mut Surroundings<'_>) {
-        match (outcome, self.phase) {
+    pub(super) fn handle_compute(&mut self, done: JobDone, around: &mut Surroundings<'_>) {
+        match (done.outcome, self.phase) {
             (Err(why), _) => self.fail(why, around),
-            (Ok(_), _) if self.stale_outcomes > 0 => self.stale_outcomes -= 1,
-            (Ok(outcome), Phase::Computing(Rows::First(rows))) => self.first_done(rows, outcome, around),
-            (Ok(outcome), Phase::Computing(Rows::Second(rows))) => self.second_done(rows, outcome, around),
+            (Ok(_), _) if !done.wanted => {}
+            (Ok(outcome), Phase::Computing(Rows::First(rows))) => self.first_done(rows, outcome, done.took, around),
+            (Ok(outcome), Phase::Computing(Rows::Second(rows))) => self.second_done(rows, outcome, done.took, around),
             (Ok(_), Phase::Standing(_) | Phase::Following(_) | Phase::Scoring(_)) => {}
         }
     }
@@ -258,6 +259,7 @@ impl Session {
 
     fn end(&mut self, event: Event, around: &mut Surroundings<'_>) {
         self.finished = true;
+        around.jobs.withdraw(self.id());
         self.uplink.close(around.out);
         around.breaker.release(around.now, self.id());
         around.out.push_back(Output::Event(self.id(), event));

@@ -1,6 +1,6 @@
 //! A session whose guess was wrong: everything after it is forgotten, and the cloud's token takes its place.
 
-use super::{Phase, Session, Surroundings};
+use super::{Session, Surroundings};
 use crate::{edge::Output, ids::Position, sampling::Scored};
 
 impl Session {
@@ -14,11 +14,10 @@ impl Session {
 
     fn forget_from(&mut self, position: Position, around: &mut Surroundings<'_>) {
         let length = position.0;
-        let computing = matches!(self.phase, Phase::Computing(_));
+        let computing = around.jobs.withdraw(self.id());
         if computing || self.first_filled > length {
             around.out.push_back(Output::Truncate(self.slot, length));
         }
-        self.stale_outcomes += u32::from(computing);
         self.stats.tokens_discarded += self.drafts.len() as u32;
         self.tokens.truncate(position.index());
         self.drafts.clear();

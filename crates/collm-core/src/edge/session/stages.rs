@@ -4,7 +4,7 @@
 
 use super::{Phase, Rows, Session, Surroundings, second_source};
 use crate::{
-    edge::{FinishReason, Job, JobOutcome, Output, Source, Stage},
+    edge::{FinishReason, Job, JobOutcome, Source, Stage, batch::Took},
     ids::Position,
     policy::{Decision, Mode, Scope, Threshold},
     sampling::Scoring,
@@ -39,11 +39,11 @@ impl Session {
         self.compute(Job { slot: self.slot, stage, first: Position(first), scores, scope }, around);
     }
 
-    pub(super) fn first_done(&mut self, rows: u32, outcome: JobOutcome, around: &mut Surroundings<'_>) {
-        self.stats.edge_compute += outcome.compute;
+    pub(super) fn first_done(&mut self, rows: u32, outcome: JobOutcome, took: Took, around: &mut Surroundings<'_>) {
+        self.stats.edge_compute += took.share;
         self.first_filled += rows;
         if rows == 1 {
-            around.outlook.first_took(outcome.compute);
+            around.outlook.first_took(took.batch);
         }
         if self.encoding_in_use(around.config).is_some() {
             match outcome.states {
@@ -90,11 +90,11 @@ impl Session {
         self.compute(Job { slot: self.slot, stage, first: Position(first), scores, scope }, around);
     }
 
-    pub(super) fn second_done(&mut self, rows: u32, outcome: JobOutcome, around: &mut Surroundings<'_>) {
-        self.stats.edge_compute += outcome.compute;
+    pub(super) fn second_done(&mut self, rows: u32, outcome: JobOutcome, took: Took, around: &mut Surroundings<'_>) {
+        self.stats.edge_compute += took.share;
         self.second_filled += rows;
         if rows == 1 {
-            around.outlook.second_took(outcome.compute);
+            around.outlook.second_took(took.batch);
         }
         let mut scored = outcome.scored.into_iter();
         if self.tell_own(&mut scored, around).is_none() {
@@ -127,6 +127,6 @@ impl Session {
     }
 
     pub(super) fn compute(&self, job: Job, around: &mut Surroundings<'_>) {
-        around.out.push_back(Output::Compute(self.id(), job));
+        around.jobs.push(self.id(), job);
     }
 }
