@@ -163,7 +163,7 @@ pub(crate) struct EdgeSetup {
 }
 
 impl EdgeSetup {
-    /// For an edge part, or a whole model that stays on the device.
+    /// For an edge part, or a whole model that stays on the device. Keeps nothing for follow-ups.
     pub(crate) fn new(
         file: ModelFile,
         exits: ExitSettings,
@@ -188,6 +188,8 @@ impl EdgeSetup {
             slots,
             waiting_max: WAITING_MAX,
             job_rows_max: job_rows,
+            block_rows: BLOCK_ROWS as u32,
+            keep: Duration::ZERO,
             upload_rows_max: Limits::DEFAULT.upload_rows_max,
             encoding: Encoding::F16,
             exact_upload: ExactUpload::States,

@@ -43,6 +43,8 @@ pub struct Open {
     pub identity: Identity,
     /// New, or one that the cloud may still hold.
     pub session: SessionId,
+    /// Streams of this session so far, this one included: one that arrives late must not displace a later one.
+    pub attempt: u32,
     /// Rollbacks so far. A context of another epoch is of no use and is dropped.
     pub epoch: Epoch,
     /// Positions of the prompt. They are computed in whole blocks and later ones never are, so that no answer depends on how
@@ -54,6 +56,19 @@ pub struct Open {
     pub sampling: Sampling,
     /// Whether uploads of hidden states tell the tokens too: the cloud must know them where drawing looks back.
     pub tells_tokens: bool,
+}
+
+/// A new prompt that begins as what was kept of the last one, and how its answer is drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Turn {
+    /// The new epoch.
+    pub epoch: Epoch,
+    /// Positions to go on from; what was kept beyond them is void.
+    pub length: u32,
+    /// Positions of the prompt, as in [`Open`].
+    pub prompt: u32,
+    /// How tokens are drawn from now on.
+    pub sampling: Sampling,
 }
 
 /// Asks for the token after `position`.
@@ -121,6 +136,15 @@ pub enum ToCloud {
         /// Positions to keep.
         length: u32,
     },
+    /// The answer is complete. Keep positions before `length` for a follow-up while there is room, and forget the rest.
+    Park {
+        /// The new epoch.
+        epoch: Epoch,
+        /// Positions to keep: whole blocks of the prompt.
+        length: u32,
+    },
+    /// A follow-up: the session has a new prompt.
+    Turn(Turn),
     /// The session is over; forget it.
     Close,
 }

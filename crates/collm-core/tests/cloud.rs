@@ -44,6 +44,7 @@ fn open(session: u64, feed: Feed) -> ToCloud {
         feed,
         sampling: Sampling::GREEDY,
         tells_tokens: false,
+        attempt: 1,
     })
 }
 

@@ -96,6 +96,8 @@ pub struct AnswerStats {
     pub frames_down: u64,
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
+    /// Of them, what did not have to be computed because it was kept from the session's last answer.
+    pub cached_tokens: u32,
     /// Tokens of the answer.
     pub answer_tokens: u32,
     /// Tokens that left at exit 1.
@@ -291,6 +293,7 @@ impl AnswerStats {
             frames_up: traffic.frames_up,
             frames_down: traffic.frames_down,
             prompt_tokens: stats.prompt_tokens,
+            cached_tokens: stats.cached_tokens,
             answer_tokens,
             exit1_tokens: stats.exit1_tokens,
             exit2_tokens: stats.exit2_tokens,

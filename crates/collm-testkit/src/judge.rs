@@ -146,6 +146,10 @@ impl Answer {
             None => assert!(reason == FinishReason::Cancelled && self.cancelled, "ended early: {reason:?}"),
         }
         assert_eq!(stats.answer_tokens() as usize, self.tokens.len(), "{stats:?}");
+        assert!(
+            stats.cached_tokens < self.request.prompt.len() as u32,
+            "the last position is always computed: {stats:?}"
+        );
         let degraded = self.tokens.iter().filter(|token| token.degraded).count();
         assert_eq!(stats.degraded_tokens as usize, degraded, "{stats:?}");
         let waited: Duration = self.tokens.iter().map(|token| token.waited).sum();
@@ -171,14 +175,18 @@ impl Answer {
 /// All answers of a world.
 #[derive(Debug, Default)]
 pub(crate) struct Judge {
+    /// By the id that the request brought.
     pub(crate) answers: BTreeMap<SessionId, Answer>,
+    /// Which request a session answers, or answered last.
+    answering: BTreeMap<SessionId, SessionId>,
 }
 
 impl Judge {
-    /// A request was taken.
+    /// A request was taken by a session: its own, or one that was parked.
     pub(crate) fn expect(
         &mut self,
         now: Time,
+        session: SessionId,
         request: &Request,
         config: &EdgeConfig,
         script: &Script,
@@ -199,18 +207,22 @@ impl Judge {
         };
         let before = self.answers.insert(request.session, answer);
         assert!(before.is_none(), "a session id was taken twice");
+        let before = self.answering.insert(session, request.session);
+        let is_over = |id| self.answers.get(&id).is_some_and(|answer| answer.end.is_some());
+        assert!(before.is_none_or(is_over), "a session answers two requests at once");
     }
 
     /// A requester is told something.
     pub(crate) fn hear(&mut self, now: Time, session: SessionId, event: Event) {
-        self.answers.get_mut(&session).expect("events are about sessions that were taken").hear(now, event);
+        let request = self.answering.get(&session).expect("events are about sessions that were taken");
+        self.answers.get_mut(request).expect("every request has an answer").hear(now, event);
     }
 
-    /// A requester leaves.
-    pub(crate) fn cancel(&mut self, session: SessionId) {
-        if let Some(answer) = self.answers.get_mut(&session) {
-            answer.cancelled = true;
-        }
+    /// The requester of an answer leaves. Returns the session that it is told of, unless the answer is complete.
+    pub(crate) fn cancel(&mut self, request: SessionId) -> Option<SessionId> {
+        let answer = self.answers.get_mut(&request).filter(|answer| answer.end.is_none())?;
+        answer.cancelled = true;
+        self.answering.iter().find(|(_, answered)| **answered == request).map(|(session, _)| *session)
     }
 
     /// The world stands still: every answer is complete, and exact where the plan says so.
@@ -241,7 +253,7 @@ mod tests {
     fn judge() -> Judge {
         let mut judge = Judge::default();
         let request = Request { thresholds: Threshold::NEVER.into(), tokens_max: 2, ..request(1, 1.0) };
-        judge.expect(NOW, &request, &EdgePlan::quiet(&script()).config, &script(), false);
+        judge.expect(NOW, request.session, &request, &EdgePlan::quiet(&script()).config, &script(), false);
         judge
     }
 

@@ -173,6 +173,8 @@ impl EdgePlan {
                 slots: 8,
                 waiting_max: 64,
                 job_rows_max: 16,
+                block_rows: 4,
+                keep: Duration::ZERO,
                 upload_rows_max: 64,
                 encoding: Encoding::F16,
                 exact_upload: ExactUpload::Tokens,

@@ -126,7 +126,9 @@ impl Draft {
         config.context = random.count(24..=60);
         config.slots = if self.profile.is_tight() { random.count(1..=3) } else { 8 };
         config.waiting_max = if self.profile.is_tight() { random.count(1..=6) } else { 16 };
-        config.job_rows_max = random.count(1..=20);
+        config.block_rows = random.count(1..=8);
+        config.job_rows_max = random.count(1..=20).next_multiple_of(config.block_rows);
+        config.keep = random.pick(&[Duration::ZERO, Duration::from_millis(300), Duration::from_secs(5)]);
         config.upload_rows_max = random.count(1..=20);
         config.encoding = random.pick(&[Encoding::F16, Encoding::F32]);
         config.exact_upload = random.pick(&[ExactUpload::Tokens, ExactUpload::States]);
@@ -140,7 +142,24 @@ impl Draft {
         }
         let sessions = self.random.within(1..=5);
         plan.requests = (0..sessions).map(|index| self.request(script, &plan, edge << 32 | index)).collect();
+        for turn in 0..self.random.within(0..=6) {
+            let follow_up = self.follow_up(script, &plan, edge << 32 | (sessions + turn));
+            plan.requests.push(follow_up);
+        }
         plan
+    }
+
+    /// The prompt of an earlier request, not always all of it, and something new.
+    fn follow_up(&mut self, script: &Script, plan: &EdgePlan, session: u64) -> (Time, Request) {
+        let (at, mut request) = self.request(script, plan, session);
+        let earlier = self.random.within(0..=plan.requests.len() as u64 - 1) as usize;
+        let (earlier_at, earlier) = &plan.requests[earlier];
+        let room = plan.config.context as usize - 1;
+        let shared = if self.random.chance(0.7) { earlier.prompt.len() } else { earlier.prompt.len() / 2 };
+        request.prompt = [&earlier.prompt[..shared], &request.prompt].concat();
+        request.prompt.truncate(room);
+        request.mode = earlier.mode;
+        (*earlier_at + (at - Time::default()) / 4, request)
     }
 
     fn request(&mut self, script: &Script, plan: &EdgePlan, session: u64) -> (Time, Request) {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use collm_core::{
-    frame::{Answer, Ask, Feed, Open, PROTOCOL, Refusal, RefusalCode, ToCloud, ToEdge},
+    frame::{Answer, Ask, Feed, Open, PROTOCOL, Refusal, RefusalCode, ToCloud, ToEdge, Turn},
     ids::{Epoch, Position, SessionId, TokenId},
     sampling::Sampling,
     states::{Encoding, StateBlock},
@@ -30,6 +30,7 @@ fn open(random: &mut Random, script: &Script) -> Open {
         protocol: PROTOCOL + u32::from(random.chance(0.1)),
         identity,
         session: SessionId(u128::from(random.bits()) << 64),
+        attempt: random.count(0..=3),
         epoch: epoch(random),
         prompt: random.count(0..=u32::MAX),
         feed: random.pick(&[Feed::Tokens, Feed::States(Encoding::F16), Feed::States(Encoding::F32)]),
@@ -40,7 +41,7 @@ fn open(random: &mut Random, script: &Script) -> Open {
 
 fn frame_to_cloud(random: &mut Random) -> ToCloud {
     let (epoch, position) = (epoch(random), position(random));
-    match random.within(0..=6) {
+    match random.within(0..=8) {
         0 => {
             let block = block(random);
             let told = random.pick(&[0, block.rows() as usize]);
@@ -51,6 +52,8 @@ fn frame_to_cloud(random: &mut Random) -> ToCloud {
         3 => ToCloud::Generate { epoch, position, tokens_max: random.count(0..=u32::MAX), stop: vec![] },
         4 => ToCloud::Score { epoch, first: position, end: self::position(random) },
         5 => ToCloud::Truncate { epoch, length: position.0 },
+        6 => ToCloud::Park { epoch, length: position.0 },
+        7 => ToCloud::Turn(Turn { epoch, length: position.0, prompt: random.count(0..=9), sampling: Sampling::GREEDY }),
         _ => ToCloud::Close,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use collm_core::{
-    frame::{Answer, ToCloud, ToEdge},
+    frame::{Answer, ToCloud, ToEdge, Turn},
     ids::{Position, TokenId},
 };
 
@@ -30,7 +30,9 @@ impl Uploads {
         match frame {
             ToCloud::States { epoch, first, block, .. } => self.uploaded(epoch.0, *first, block.rows()),
             ToCloud::Tokens { epoch, first, tokens } => self.uploaded(epoch.0, *first, tokens.len() as u32),
-            ToCloud::Truncate { epoch, length } => self.truncated(epoch.0, *length),
+            ToCloud::Truncate { epoch, length }
+            | ToCloud::Park { epoch, length }
+            | ToCloud::Turn(Turn { epoch, length, .. }) => self.truncated(epoch.0, *length),
             ToCloud::Ask(ask) => {
                 self.asked(ask.epoch.0, ask.position);
                 self.guesses.extend(ask.guess.map(|guess| (ask.position.0, guess)));

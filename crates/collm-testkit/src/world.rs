@@ -39,8 +39,8 @@ const END: Time = Time(Duration::from_secs(24 * 3600));
 /// Something that happened, for scenarios to look at.
 #[derive(Debug, Clone)]
 pub enum Entry {
-    /// A request was taken, or not.
-    Submitted(SessionId, Result<(), SubmitError>),
+    /// A request was taken, and by which session, or not.
+    Submitted(SessionId, Result<SessionId, SubmitError>),
     /// An edge opened a stream.
     Connected(StreamId),
     /// An edge left a stream.
@@ -165,7 +165,7 @@ impl World {
         &self.judge.answers
     }
 
-    /// One of them. Panics if it was never taken.
+    /// The answer to the request that brought this id. Panics if it was never taken.
     pub fn answer(&self, session: u128) -> &Answer {
         &self.judge.answers[&SessionId(session)]
     }
@@ -230,9 +230,9 @@ impl World {
         let host = &mut self.edges[edge];
         let session = request.session;
         let result = host.edge.submit(self.now, request.clone());
-        if result.is_ok() {
+        if let Ok(answers) = result {
             let may_fail = !host.plan.failing_calls.is_empty();
-            self.judge.expect(self.now, request, &host.plan.config, &self.plan.script, may_fail);
+            self.judge.expect(self.now, answers, request, &host.plan.config, &self.plan.script, may_fail);
         }
         self.note(Entry::Submitted(session, result));
         self.drain_edge(edge);
@@ -399,7 +399,7 @@ impl World {
     }
 
     fn cancel(&mut self, session: SessionId) {
-        self.judge.cancel(session);
+        let Some(session) = self.judge.cancel(session) else { return };
         for edge in 0..self.edges.len() {
             self.edges[edge].edge.finish(self.now, session, FinishReason::Cancelled);
             self.drain_edge(edge);

@@ -407,7 +407,7 @@ fn alone_by_choice_speaks_to_nobody() {
 #[test]
 fn a_failing_engine_fails_the_answers_that_it_was_working_on() {
     let mut plan = quiet().asking(0, unsure(1)).asking(0, unsure(2)).asking(1000, unsure(3));
-    plan.edges[0].failing_calls = vec![4];
+    plan.edges[0].failing_calls = vec![2];
     plan.exact = false;
     let world = played(plan);
     let failed: Vec<u128> = (1..=3).filter(|session| matches!(world.answer(*session).end, Some(Err(_)))).collect();
@@ -489,4 +489,53 @@ fn answers_end_where_the_context_ends() {
     let world = played(plan);
     assert_eq!(world.answer(1).tokens.last().map(|token| token.position), Some(Position(19)));
     assert!(matches!(world.answer(1).end, Some(Ok((FinishReason::Context, _)))));
+}
+
+/// Two turns of one conversation, of an edge that keeps sessions.
+fn conversation(keep: Duration, second_at_ms: u64) -> Plan {
+    let first = unsure(1);
+    let second = Request { session: SessionId(2), prompt: [&first.prompt[..], &[TokenId(3); 5]].concat(), ..unsure(1) };
+    let mut plan = quiet().asking(0, first).asking(second_at_ms, second);
+    plan.edges[0].config.keep = keep;
+    plan
+}
+
+#[test]
+fn a_follow_up_goes_on_from_the_last_prompt() {
+    let world = played(conversation(ms(5_000), 2_000));
+    let stats = stats(&world, 2);
+    // Blocks of 4 of a prompt of 8, then of one of 13.
+    assert_eq!((stats.prompt_tokens, stats.cached_tokens), (13, 8));
+    assert_eq!(stats.positions_uploaded, 5 + 15, "what the cloud has is not sent again");
+    assert_eq!(connects(&world).len(), 1, "on the same stream");
+}
+
+#[test]
+fn a_session_that_nobody_comes_back_to_is_forgotten_at_its_deadline() {
+    let world = played(conversation(ms(300), 60_000));
+    let moment = |kind: fn(&Entry) -> bool| moments(&world, kind)[0];
+    let finished = moment(|entry| matches!(entry, Entry::Told(_, Event::Finished(..))));
+    let closed = moment(|entry| matches!(entry, Entry::Transmitted(_, ToCloud::Close)));
+    assert_eq!(closed, finished + ms(300));
+    assert_eq!(stats(&world, 2).cached_tokens, 0);
+}
+
+#[test]
+fn a_session_that_is_kept_gives_way_to_whoever_needs_its_place() {
+    let mut plan = conversation(ms(60_000), 5_000).asking(2_000, unsure(3));
+    plan.edges[0].config.slots = 1;
+    let world = played(plan);
+    let waited = moments(&world, |entry| matches!(entry, Entry::JobStarted(session, _) if *session == SessionId(3)))[0];
+    assert_eq!(waited, ms(2_000), "it need not wait");
+    assert_eq!(stats(&world, 2).cached_tokens, 0);
+}
+
+#[test]
+fn a_cloud_that_drains_does_not_wait_for_follow_ups() {
+    let plan = conversation(ms(60_000), 5_000).suffering(2_000, Fault::Drain { cloud: 0 });
+    let mut world = World::new(plan);
+    while world.now().0 <= ms(2_000) && world.step() {}
+    assert_eq!(world.occupancy(0).map(|held| (held.peers, held.contexts)), Some((0, 0)));
+    world.run();
+    assert_eq!(stats(&world, 2).cached_tokens, 8, "the edge has kept its share");
 }

@@ -99,6 +99,7 @@ fn hostile() {
 fn sights(entry: &Entry) -> Vec<&'static str> {
     match entry {
         Entry::Submitted(_, Err(SubmitError::Busy(_))) => vec!["a full queue"],
+        Entry::Submitted(own, Ok(resumed)) if own != resumed => vec!["a follow-up"],
         Entry::Heard(_, ToEdge::Missing { .. }) => vec!["a cloud that forgot"],
         Entry::Heard(_, ToEdge::Opened { held: 1.. }) => vec!["a resumed context"],
         Entry::LinkDown(_) => vec!["a lost link"],
@@ -164,6 +165,7 @@ fn hostile_worlds_get_into_everything() {
         "a degraded token",
         "a failed batch",
         "a failed engine",
+        "a follow-up",
         "a full queue",
         "a loss of the link",
         "a lost link",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use collm_core::{
-    frame::{Answer, Ask, Feed, Identity, Open, Refusal, Scores, ToCloud, ToEdge},
+    frame::{Answer, Ask, Feed, Identity, Open, Refusal, Scores, ToCloud, ToEdge, Turn},
     ids::TokenId,
     sampling::{LogProbs, Sampling},
     states::Encoding,
@@ -43,6 +43,8 @@ impl From<ToCloud> for proto::EdgeFrame {
             ToCloud::Score { epoch, first, end } => {
                 Frame::Score(proto::Score { epoch: epoch.0, first_position: first.0, end_position: end.0 })
             }
+            ToCloud::Park { epoch, length } => Frame::Park(proto::Park { epoch: epoch.0, length_positions: length }),
+            ToCloud::Turn(turn) => Frame::Turn(turn.into()),
             ToCloud::Close => Frame::Close(proto::Close {}),
         };
         Self { frame: Some(frame) }
@@ -74,6 +76,18 @@ impl From<Open> for proto::Open {
             feed: proto::Feed::from(open.feed).into(),
             sampling: Some(open.sampling.into()),
             tells_tokens: open.tells_tokens,
+            attempt: open.attempt,
+        }
+    }
+}
+
+impl From<Turn> for proto::Turn {
+    fn from(turn: Turn) -> Self {
+        Self {
+            epoch: turn.epoch.0,
+            length_positions: turn.length,
+            prompt_positions: turn.prompt,
+            sampling: Some(turn.sampling.into()),
         }
     }
 }

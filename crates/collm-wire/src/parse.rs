@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use collm_core::{
-    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, Scores, ToCloud, ToEdge},
+    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, Scores, ToCloud, ToEdge, Turn},
     ids::{Epoch, Position, SessionId, TokenId},
     limits::Limits,
     sampling::{LogProb, LogProbs, Sampling},
@@ -76,6 +76,10 @@ impl SessionParser {
                 first: position(score.first_position)?,
                 end: position(score.end_position)?,
             }),
+            Frame::Park(park) => {
+                Ok(ToCloud::Park { epoch: epoch(park.epoch)?, length: count("length", park.length_positions)? })
+            }
+            Frame::Turn(turn) => self.turn(turn),
             Frame::Close(proto::Close {}) => Ok(ToCloud::Close),
         }
     }
@@ -192,6 +196,15 @@ impl SessionParser {
         Ok(LogProbs { own: log_prob(told.own)?, top })
     }
 
+    fn turn(&self, turn: proto::Turn) -> Result<ToCloud, WireError> {
+        Ok(ToCloud::Turn(Turn {
+            epoch: epoch(turn.epoch)?,
+            length: count("length", turn.length_positions)?,
+            prompt: count("prompt positions", turn.prompt_positions)?,
+            sampling: sampling(&turn.sampling.ok_or(WireError::Missing { field: "sampling" })?, &self.limits)?,
+        }))
+    }
+
     fn fed_with_tokens(&self, frame: &'static str) -> Result<(), WireError> {
         match self.feed {
             Feed::Tokens => Ok(()),
@@ -220,6 +233,7 @@ fn open_frame(open: proto::Open, limits: &Limits) -> Result<Open, WireError> {
         protocol: open.protocol,
         identity: identity(open.identity.ok_or(WireError::Missing { field: "identity" })?, limits)?,
         session: session(&open.session_id)?,
+        attempt: open.attempt,
         epoch: epoch(open.epoch)?,
         prompt: count("prompt positions", open.prompt_positions)?,
         feed: feed(open.feed)?,
@@ -316,6 +330,8 @@ fn name(frame: &edge_frame::Frame) -> &'static str {
         Frame::Generate(_) => "generate",
         Frame::Truncate(_) => "truncate",
         Frame::Score(_) => "score",
+        Frame::Park(_) => "park",
+        Frame::Turn(_) => "turn",
         Frame::Close(_) => "close",
     }
 }

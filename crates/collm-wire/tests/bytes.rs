@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use collm_core::{
-    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, Scores, ToCloud, ToEdge},
+    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, Scores, ToCloud, ToEdge, Turn},
     ids::{Epoch, Position, SessionId, TokenId},
     sampling::{LogProb, LogProbs, Sampling},
     states::{Encoding, StateBlock},
@@ -43,10 +43,20 @@ fn open() {
     let session = SessionId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff);
     let feed = Feed::States(Encoding::F32);
     let epoch = Epoch(3);
-    let frame = Open { protocol: PROTOCOL, identity, session, epoch, prompt: 5, feed, sampling, tells_tokens: false };
+    let frame = Open {
+        protocol: PROTOCOL,
+        identity,
+        session,
+        attempt: 2,
+        epoch,
+        prompt: 5,
+        feed,
+        sampling,
+        tells_tokens: false,
+    };
     assert_eq!(
         up(ToCloud::Open(frame.clone())),
-        "0a50080112110a02616212026364180a20c004288080031a1000112233445566778899aabbccddeeff2003280232210d0000003f10281d0000403f250000803e2d0000c03f30403908070605040302013805"
+        "0a52080112110a02616212026364180a20c004288080031a1000112233445566778899aabbccddeeff2003280232210d0000003f10281d0000403f250000803e2d0000c03f304039080706050403020138054802"
     );
     let sampling = Sampling {
         presence_penalty: 0.5,
@@ -57,7 +67,7 @@ fn open() {
         ..frame.sampling
     };
     let telling = up(ToCloud::Open(Open { sampling, tells_tokens: true, ..frame }));
-    assert_eq!(&telling[telling.len() - 64..], "0000c03f3040450000003f4d000000bf520808ac02150000803f580038054001");
+    assert_eq!(&telling[telling.len() - 68..], "0000c03f3040450000003f4d000000bf520808ac02150000803f5800380540014802");
 }
 
 #[test]
@@ -74,6 +84,9 @@ fn frames_of_the_edge() {
     assert_eq!(up(ToCloud::Generate { epoch, position, tokens_max: 9, stop: tokens }), "2a0b080110021809220303ac02");
     assert_eq!(up(ToCloud::Truncate { epoch, length: 5 }), "320408011005");
     assert_eq!(up(ToCloud::Score { epoch, first, end: Position(9) }), "4206080110021809");
+    assert_eq!(up(ToCloud::Park { epoch, length: 64 }), "4a0408011040");
+    let turn = Turn { epoch, length: 64, prompt: 90, sampling: Sampling { seed: 1, ..Sampling::GREEDY } };
+    assert_eq!(up(ToCloud::Turn(turn)), "521d08011040185a22151d0000803f2d0000803f3040390100000000000000");
     assert_eq!(up(ToCloud::Close), "3a00");
 }
 

@@ -29,6 +29,7 @@ fn open(feed: Feed) -> Open {
         feed,
         sampling,
         tells_tokens: false,
+        attempt: 1,
     }
 }
 
@@ -218,6 +219,13 @@ fn generate_and_truncate_break_one_rule() {
     refuses(Feed::Tokens, frame, WireError::TooMany { what: "stop tokens", count: 3, max: 2 });
     refuses(F16, Frame::Truncate(proto::Truncate { epoch: BEYOND, length_positions: 0 }), too_large("epoch"));
     refuses(F16, Frame::Truncate(proto::Truncate { epoch: 0, length_positions: BEYOND }), too_large("length"));
+    refuses(F16, Frame::Park(proto::Park { epoch: BEYOND, length_positions: 0 }), too_large("epoch"));
+    refuses(F16, Frame::Park(proto::Park { epoch: 0, length_positions: BEYOND }), too_large("length"));
+    let turn = proto::Turn::default;
+    refuses(F16, Frame::Turn(proto::Turn { epoch: BEYOND, ..turn() }), too_large("epoch"));
+    refuses(F16, Frame::Turn(proto::Turn { length_positions: BEYOND, ..turn() }), too_large("length"));
+    refuses(F16, Frame::Turn(proto::Turn { prompt_positions: BEYOND, ..turn() }), too_large("prompt positions"));
+    refuses(F16, Frame::Turn(turn()), WireError::Missing { field: "sampling" });
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use collm_core::{
-    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, Scores, ToCloud, ToEdge},
+    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, Scores, ToCloud, ToEdge, Turn},
     ids::{Epoch, Position, SessionId, TokenId},
     limits::Limits,
     sampling::{LogProb, LogProbs, Sampling},
@@ -70,11 +70,11 @@ prop_compose! {
     fn open()(
         (pair, source, upload_at) in ("[0-9a-f]{0,64}", "\\PC{0,64}", any::<u32>()),
         (session, epoch, prompt, feed, sampling) in (any::<u128>(), epoch(), count(), feed(), sampling()),
-        tells_tokens in any::<bool>(),
+        (tells_tokens, attempt) in (any::<bool>(), any::<u32>()),
     ) -> Open {
         let identity = Identity { pair, source, upload_at, width: WIDTH, vocabulary: VOCABULARY };
         let session = SessionId(session);
-        Open { protocol: PROTOCOL, identity, session, epoch, prompt, feed, sampling, tells_tokens }
+        Open { protocol: PROTOCOL, identity, session, attempt, epoch, prompt, feed, sampling, tells_tokens }
     }
 }
 
@@ -117,6 +117,9 @@ fn to_cloud(open: &Open) -> impl Strategy<Value = ToCloud> + use<> {
             .prop_map(|(epoch, position, guess)| ToCloud::Ask(Ask { epoch, position, guess })),
         1 => (epoch(), count()).prop_map(|(epoch, length)| ToCloud::Truncate { epoch, length }),
         1 => (epoch(), position(), position()).prop_map(|(epoch, first, end)| ToCloud::Score { epoch, first, end }),
+        1 => (epoch(), count()).prop_map(|(epoch, length)| ToCloud::Park { epoch, length }),
+        1 => (epoch(), count(), count(), sampling())
+            .prop_map(|(epoch, length, prompt, sampling)| ToCloud::Turn(Turn { epoch, length, prompt, sampling })),
         1 => Just(ToCloud::Close),
     ]
 }

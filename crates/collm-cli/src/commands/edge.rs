@@ -35,7 +35,8 @@ fn settle(args: &EdgeArgs, progress: ProgressMode) -> anyhow::Result<EdgeSetup> 
     let file = models::open(&path)?;
     let settings = EngineSettings::settle(&args.engine, &file)?;
     let exits = ExitSettings::settle(&file, args.confidence, args.threshold)?;
-    let setup = EdgeSetup::new(file, exits, &settings, args.slots, args.deadline)?;
+    let mut setup = EdgeSetup::new(file, exits, &settings, args.slots, args.deadline)?;
+    setup.config.keep = args.keep;
     if args.cloud.is_some() { setup.settle_upload(&args.upload, progress) } else { Ok(setup) }
 }
 

@@ -40,6 +40,16 @@ pub(super) fn check(open: &Open, config: &CloudConfig) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The cloud takes nobody new.
+pub(super) fn draining() -> Refusal {
+    Refusal { code: RefusalCode::Draining, message: "this cloud is stopping; retry later or elsewhere".into() }
+}
+
+/// The session is served on another stream.
+pub(super) fn superseded() -> Refusal {
+    Refusal { code: RefusalCode::Superseded, message: "the session was opened by another connection".into() }
+}
+
 /// The session needs more positions than a context has here.
 pub(super) fn outgrown(context_max: u32) -> Refusal {
     let message = format!("the session outgrows this cloud's context of {context_max} positions");
@@ -87,15 +97,18 @@ impl Cloud {
         Ok(())
     }
 
-    /// Drops the idle context that was not used for longest, except one. Its edge, if there, hears of it at its next ask.
+    /// Drops the idle context that was not used for longest, except one; parked ones first. Its edge, if there, hears of it when it
+    /// needs it.
     fn drop_least_recent(&mut self, now: Time, except: Option<SessionId>) -> bool {
         let hold = self.config.hold;
-        let idle = |context: &&Context| context.gives_way(now, context.used + hold) && Some(context.session) != except;
-        let Some(session) = self.contexts.values().filter(idle).min_by_key(|context| context.used).map(|c| c.session)
-        else {
+        let parked = |context: &Context| Self::is_parked(&self.peers, context);
+        let held_until = |context: &Context| if parked(context) { now } else { context.used + hold };
+        let idle = |context: &&Context| Some(context.session) != except && context.gives_way(now, held_until(context));
+        let idle = self.contexts.values().filter(idle);
+        let Some(context) = idle.min_by_key(|context| (!parked(context), context.used)) else {
             return false;
         };
-        self.forget(session);
+        self.forget(context.session);
         true
     }
 

@@ -175,11 +175,15 @@ impl Cloud {
         free.filter(|_| some_wait)
     }
 
-    /// Takes the slot of the idle context that was not used for longest. Its states stay: it can be computed again.
+    /// Takes the slot of the idle context that was not used for longest; of parked ones first. Its states stay: it can be computed
+    /// again.
     fn take_idle_slot(&mut self, now: Time) -> Option<SlotId> {
         let hold = self.config.hold;
-        let idle = |context: &&mut Context| context.slot.is_some() && context.gives_way(now, context.held_since + hold);
-        let context = self.contexts.values_mut().filter(idle).min_by_key(|context| context.used)?;
+        let parked = |context: &Context| Self::is_parked(&self.peers, context);
+        let held_until = |context: &Context| if parked(context) { now } else { context.held_since + hold };
+        let idle = |context: &&mut Context| context.slot.is_some() && context.gives_way(now, held_until(context));
+        let idle = self.contexts.values_mut().filter(idle);
+        let context = idle.min_by_key(|context| (!parked(context), context.used))?;
         context.computed = 0;
         context.slot.take()
     }

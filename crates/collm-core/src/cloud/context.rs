@@ -128,6 +128,13 @@ impl Context {
         self.work.truncate(length);
     }
 
+    /// Goes on with the first `length` positions under a new prompt.
+    pub(super) fn turn(&mut self, open: &Open, length: u32) {
+        self.truncate(length);
+        (self.epoch, self.prompt) = (open.epoch, open.prompt);
+        self.sampling = open.sampling.clone();
+    }
+
     /// The edge's guess at the token after `position` is wrong: what it uploaded after it is void. The edge draws the same conclusion
     /// from the answer, so both are in the next epoch without another frame.
     pub(super) fn roll_back(&mut self, position: Position) {

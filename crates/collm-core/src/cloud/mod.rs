@@ -18,7 +18,7 @@ pub use output::{Batch, BatchInput, BatchOutcome, BatchPart, Output, PeerId};
 
 use self::{batch::Running, context::Context};
 use crate::{
-    frame::{Feed, Identity, Open, Refusal, RefusalCode, ToCloud, ToEdge},
+    frame::{Feed, Identity, Open, Refusal, RefusalCode, ToCloud, ToEdge, Turn},
     ids::{Epoch, Position, SessionId, SlotId, TokenId},
     sampling::Scoring,
     time::Time,
@@ -89,6 +89,8 @@ struct Peer {
     open: Open,
     /// It was told what is missing. Until that comes, its questions are not answered: it will ask them again.
     replaying: bool,
+    /// Its answer is complete. What is held of it is for a follow-up, and gives way to everybody else.
+    parked: bool,
 }
 
 impl Cloud {
@@ -148,9 +150,14 @@ impl Cloud {
         self.plan(now);
     }
 
-    /// From now on new sessions are refused; those that are open go on.
+    /// From now on new sessions are refused, and follow-ups are new; answers under way go on.
     pub fn drain(&mut self) {
         self.draining = true;
+        let parked = self.peers.iter().filter(|(_, peer)| peer.parked).map(|(&id, peer)| (id, peer.open.session));
+        for (peer, session) in parked.collect::<Vec<_>>() {
+            self.forget(session);
+            self.end_stream(peer, admission::draining());
+        }
     }
 
     /// The next thing to do, in order.
@@ -183,14 +190,13 @@ impl Cloud {
         }
         admission::check(&open, &self.config)?;
         if self.draining {
-            let message = "this cloud is stopping; retry later or elsewhere".into();
-            return Err(Refusal { code: RefusalCode::Draining, message });
+            return Err(admission::draining());
         }
-        self.supersede(now, open.session);
+        self.supersede(now, &open)?;
         if self.contexts.get(&open.session).is_some_and(|context| !context.continues(&open)) {
             self.forget(open.session);
         }
-        self.peers.insert(peer, Peer { open, replaying: false });
+        self.peers.insert(peer, Peer { open, replaying: false, parked: false });
         let context = self.context(now, peer)?;
         context.peer = Some(peer);
         let held = context.held.rows();
@@ -198,14 +204,19 @@ impl Cloud {
         Ok(())
     }
 
-    /// Ends the stream that a session had before, if it is still there.
-    fn supersede(&mut self, now: Time, session: SessionId) {
-        let old = self.peers.iter().find(|(_, peer)| peer.open.session == session).map(|(&peer, _)| peer);
-        if let Some(old) = old {
-            let message = "the session was opened by another connection".into();
-            self.detach(now, old);
-            self.end_stream(old, Refusal { code: RefusalCode::Superseded, message });
+    /// Ends the stream that a session had before, if it is still there; or refuses the new one, if that was the earlier and only
+    /// took longer to get here.
+    fn supersede(&mut self, now: Time, open: &Open) -> Result<(), Refusal> {
+        let there = self.peers.iter().find(|(_, peer)| peer.open.session == open.session);
+        let Some((there, attempt)) = there.map(|(&id, peer)| (id, peer.open.attempt)) else {
+            return Ok(());
+        };
+        if attempt > open.attempt {
+            return Err(admission::superseded());
         }
+        self.detach(now, there);
+        self.end_stream(there, admission::superseded());
+        Ok(())
     }
 
     fn session_frame(&mut self, now: Time, peer: PeerId, frame: ToCloud) -> Result<(), Refusal> {
@@ -229,12 +240,49 @@ impl Cloud {
                 context.truncate(length);
                 Ok(())
             }
+            ToCloud::Park { epoch, length } if epoch > current => {
+                open.epoch = epoch;
+                self.park(peer, length)
+            }
+            ToCloud::Turn(turn) if turn.epoch > current => self.turn(now, peer, turn),
             frame => match epoch_of(&frame) {
                 Some(epoch) if epoch > current => Err(malformed("a frame of an epoch that has not begun")),
                 Some(epoch) if epoch < current => Ok(()),
                 _ => self.current_frame(now, peer, frame),
             },
         }
+    }
+
+    /// The session's answer is complete. What it holds stays, if there is any: none is made for it.
+    fn park(&mut self, peer: PeerId, length: u32) -> Result<(), Refusal> {
+        if self.draining {
+            return Err(admission::draining());
+        }
+        let Peer { open, parked, .. } = self.peer(peer);
+        *parked = true;
+        let (session, epoch) = (open.session, open.epoch);
+        if let Some(context) = self.contexts.get_mut(&session) {
+            context.epoch = epoch;
+            context.truncate(length);
+            context.work = context::Work::none();
+        }
+        Ok(())
+    }
+
+    /// The session goes on with a new prompt. What gave way meanwhile is missed at once, before more comes that would not fit.
+    fn turn(&mut self, now: Time, peer: PeerId, turn: Turn) -> Result<(), Refusal> {
+        let Turn { epoch, length, prompt, sampling } = turn;
+        let open = Open { epoch, prompt, sampling, ..self.peers[&peer].open.clone() };
+        admission::check(&open, &self.config)?;
+        *self.peer(peer) = Peer { open: open.clone(), replaying: false, parked: false };
+        let context = self.context(now, peer)?;
+        context.turn(&open, length);
+        let held = context.held.rows();
+        if held < length {
+            self.peer(peer).replaying = true;
+            self.outputs.push_back(Output::Transmit(peer, ToEdge::Missing { epoch, held }));
+        }
+        Ok(())
     }
 
     /// A frame of the session's present epoch.
@@ -279,7 +327,10 @@ impl Cloud {
                     possible
                 })
             }
-            ToCloud::Open(_) | ToCloud::Truncate { .. } | ToCloud::Close => Ok(()),
+            // Answered above.
+            ToCloud::Open(_) | ToCloud::Truncate { .. } | ToCloud::Park { .. } | ToCloud::Turn(_) | ToCloud::Close => {
+                Ok(())
+            }
         }
     }
 
@@ -361,6 +412,11 @@ impl Cloud {
         Ok(context)
     }
 
+    /// Whether what a context holds is for a follow-up that may never come.
+    fn is_parked(peers: &BTreeMap<PeerId, Peer>, context: &Context) -> bool {
+        context.peer.and_then(|peer| peers.get(&peer)).is_some_and(|peer| peer.parked)
+    }
+
     /// Drops a context and frees its slot. A batch that works on it finishes for nobody.
     fn forget(&mut self, session: SessionId) {
         if let Some(context) = self.contexts.remove(&session) {
@@ -400,7 +456,9 @@ fn epoch_of(frame: &ToCloud) -> Option<Epoch> {
         | ToCloud::Tokens { epoch, .. }
         | ToCloud::Generate { epoch, .. }
         | ToCloud::Score { epoch, .. }
-        | ToCloud::Truncate { epoch, .. } => Some(*epoch),
+        | ToCloud::Truncate { epoch, .. }
+        | ToCloud::Park { epoch, .. }
+        | ToCloud::Turn(Turn { epoch, .. }) => Some(*epoch),
         ToCloud::Ask(ask) => Some(ask.epoch),
         ToCloud::Open(_) | ToCloud::Close => None,
     }

@@ -8,6 +8,7 @@ mod breaker;
 mod event;
 mod outlook;
 mod output;
+mod parked;
 mod request;
 mod session;
 mod stats;
@@ -28,6 +29,7 @@ use self::{
     batch::Jobs,
     breaker::Breaker,
     outlook::Outlook,
+    parked::{Ground, Parked},
     session::{Session, Surroundings},
 };
 use crate::{
@@ -58,6 +60,11 @@ pub struct EdgeConfig {
     /// Rows of one job; a long prompt is computed and uploaded in such pieces. A multiple of the engine's block, so that blocks of
     /// a prompt stay whole.
     pub job_rows_max: u32,
+    /// Rows that the engine computes together in its fastest way; at least 1. What is kept for a follow-up is whole blocks of a
+    /// prompt (invariant 16).
+    pub block_rows: u32,
+    /// How long a session is kept for a follow-up after its answer; zero: not at all.
+    pub keep: Duration,
     /// Rows of one upload frame.
     pub upload_rows_max: u32,
     /// How states are uploaded in collaborative mode.
@@ -99,6 +106,8 @@ pub enum SecondStage {
 #[derive(Debug)]
 pub struct Edge {
     sessions: BTreeMap<SessionId, Session>,
+    /// Answered, and kept for a follow-up. Each has a slot, so there are none while a request waits for one.
+    parked: BTreeMap<SessionId, Parked>,
     /// With the moment they were submitted.
     waiting: VecDeque<(Time, Request)>,
     free_slots: Vec<SlotId>,
@@ -134,6 +143,7 @@ impl Edge {
     pub fn new(config: EdgeConfig) -> Self {
         Self {
             sessions: BTreeMap::new(),
+            parked: BTreeMap::new(),
             waiting: VecDeque::new(),
             // Popped from the end: the lowest slot first.
             free_slots: (0..config.slots).rev().map(SlotId).collect(),
@@ -147,18 +157,26 @@ impl Edge {
         }
     }
 
-    /// Takes a request, or queues it until a slot is free. Its events come as outputs.
+    /// Takes a request, or queues it until a slot is free. Its events come as outputs. Returns the session that answers: the
+    /// request's own, or one that was kept and whose prompt it continues.
     ///
     /// # Errors
     /// When it cannot be served; nothing of it remains then.
-    pub fn submit(&mut self, now: Time, request: Request) -> Result<(), SubmitError> {
+    pub fn submit(&mut self, now: Time, request: Request) -> Result<SessionId, SubmitError> {
         self.check(&request)?;
+        if let Some(resumed) = self.resume(now, &request) {
+            return Ok(resumed);
+        }
+        if self.free_slots.is_empty() {
+            self.evict_parked();
+        }
         if self.free_slots.is_empty() && self.waiting.len() >= self.common.config.waiting_max as usize {
             return Err(SubmitError::Busy(self.common.config.waiting_max));
         }
+        let id = request.session;
         self.waiting.push_back((now, request));
         self.start_waiting(now);
-        Ok(())
+        Ok(id)
     }
 
     /// Ends an answer early: the requester left, or found its own stop rule. Unknown sessions are ignored.
@@ -174,6 +192,7 @@ impl Edge {
     /// A frame came in.
     pub fn handle_frame(&mut self, now: Time, stream: StreamId, frame: ToEdge) {
         let opened = matches!(frame, ToEdge::Opened { .. });
+        self.parked_frame(now, stream, &frame);
         self.with(now, stream.session, |session, around| session.handle_frame(stream, frame, around));
         if opened {
             self.connect_all(now);
@@ -182,12 +201,16 @@ impl Edge {
 
     /// A stream could not be opened, failed or was ended by the other side.
     pub fn handle_link_down(&mut self, now: Time, stream: StreamId, why: String) {
+        self.parked_link_down(now, stream);
         self.with(now, stream.session, |session, around| session.handle_link_down(stream, why, around));
     }
 
     /// The batch is done.
     pub fn handle_compute(&mut self, now: Time, outcome: BatchOutcome) {
         for done in self.common.jobs.done(outcome) {
+            if done.outcome.is_err() {
+                self.forget(done.session);
+            }
             self.with(now, done.session, |session, around| session.handle_compute(done, around));
         }
     }
@@ -198,6 +221,7 @@ impl Edge {
         for id in ids {
             self.with(now, id, session::Session::handle_timeout);
         }
+        self.forget_parked(now);
         self.connect_all(now);
     }
 
@@ -213,7 +237,7 @@ impl Edge {
         let deadlines = self.sessions.values().filter_map(|session| session.deadline(patience));
         let wanted = self.sessions.values().filter_map(Session::wants_stream_from).min();
         let attempt = wanted.and_then(|from| Some(from.max(self.common.breaker.next_attempt()?)));
-        deadlines.chain(attempt).min()
+        deadlines.chain(attempt).chain(self.parked_until()).min()
     }
 
     /// Sessions that are being answered or wait for a slot.
@@ -246,7 +270,8 @@ impl Edge {
         if mode.uses_cloud() && !has_cloud {
             return Err(SubmitError::NoCloud(*mode));
         }
-        if self.sessions.contains_key(session) || self.waiting.iter().any(|(_, waiting)| waiting.session == *session) {
+        let is_known = self.sessions.contains_key(session) || self.parked.contains_key(session);
+        if is_known || self.waiting.iter().any(|(_, waiting)| waiting.session == *session) {
             return Err(SubmitError::Duplicate(*session));
         }
         Ok(())
@@ -260,10 +285,11 @@ impl Edge {
             };
             let slot = self.free_slots.pop().expect("checked by the loop");
             let id = request.session;
-            let session = Session::start(request, slot, submitted, &mut self.common.around(now));
+            let ground = Ground::fresh(&request, slot, &self.common.config);
+            let session = Session::start(request, ground, submitted, &mut self.common.around(now));
             // A prompt of one token has nothing to tell, and may be all that is asked about.
             if session.is_finished() {
-                self.free_slots.push(slot);
+                self.clear_up(now, session);
             } else {
                 self.sessions.insert(id, session);
             }
@@ -285,8 +311,8 @@ impl Edge {
         };
         handle(session, &mut self.common.around(now));
         if session.is_finished() {
-            self.free_slots.push(session.slot());
-            self.sessions.remove(&id);
+            let session = self.sessions.remove(&id).expect("looked up above");
+            self.clear_up(now, session);
             self.start_waiting(now);
         }
     }

@@ -29,6 +29,13 @@ pub struct Request {
     pub stop: Vec<TokenId>,
 }
 
+impl Request {
+    /// Whether the cloud must know the tokens of uploaded states.
+    pub(super) fn tells_tokens(&self) -> bool {
+        self.sampling.looks_back() || self.score_prompt
+    }
+}
+
 /// Why a request was not taken. Nothing of it remains.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]

@@ -14,6 +14,8 @@ pub struct Stats {
     pub exit2_threshold: Option<Threshold>,
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
+    /// Of them, what did not have to be computed because it was kept from the session's last answer.
+    pub cached_tokens: u32,
     /// Tokens that left at exit 1.
     pub exit1_tokens: u32,
     /// Tokens that left at exit 2, degraded ones included.

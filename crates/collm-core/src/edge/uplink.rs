@@ -4,9 +4,9 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Output, Stats, StreamId};
+use super::{Output, Request, Stats, StreamId};
 use crate::{
-    frame::{Open, ToCloud},
+    frame::{Open, ToCloud, Turn},
     ids::{Epoch, Position, SessionId, TokenId},
     states::{StateBlock, StateLog},
     time::Time,
@@ -52,6 +52,16 @@ impl Uplink {
         }
     }
 
+    /// Whose.
+    pub(super) fn session(&self) -> SessionId {
+        self.stream.session
+    }
+
+    /// Positions that this stream's cloud has or was sent.
+    pub(super) fn sent(&self) -> u32 {
+        self.sent
+    }
+
     /// From when on a stream should be opened, if the breaker allows it.
     pub(super) fn wanted_from(&self) -> Option<Time> {
         match self.state {
@@ -88,6 +98,11 @@ impl Uplink {
         }
     }
 
+    /// The attempt that [`Self::open`] makes.
+    pub(super) fn next_attempt(&self) -> u32 {
+        self.stream.attempt + 1
+    }
+
     pub(super) fn open(&mut self, now: Time, open: Open, out: &mut VecDeque<Output>) {
         self.state = State::Opening { since: now, fresh: self.stream.attempt == 0 };
         self.stream.attempt += 1;
@@ -121,6 +136,30 @@ impl Uplink {
             self.disconnect(out);
         }
         self.state = State::Off;
+    }
+
+    /// The answer is complete. Has the cloud keep the first `length` positions, if it can be told so.
+    pub(super) fn park(&mut self, now: Time, epoch: Epoch, length: u32, out: &mut VecDeque<Output>) {
+        self.truncate(length);
+        if self.can_send() {
+            out.push_back(Output::Transmit(self.stream, ToCloud::Park { epoch, length }));
+        } else if self.is_open() {
+            self.disconnect(out);
+            self.lose(Some(now));
+        }
+    }
+
+    /// The session goes on with what was kept, as far as the cloud has it.
+    pub(super) fn resume(&mut self, now: Time, epoch: Epoch, request: &Request, out: &mut VecDeque<Output>) {
+        if let State::Opening { since, .. } = &mut self.state {
+            // Nobody waited for it meanwhile.
+            *since = now;
+        }
+        if self.can_send() {
+            let prompt = request.prompt.len() as u32;
+            let turn = Turn { epoch, length: self.sent, prompt, sampling: request.sampling.clone() };
+            out.push_back(Output::Transmit(self.stream, ToCloud::Turn(turn)));
+        }
     }
 
     /// Ends the stream without goodbye, so that the cloud keeps the context for a while.

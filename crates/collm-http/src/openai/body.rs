@@ -220,6 +220,8 @@ impl Tally {
     pub(super) fn add(&mut self, answer: &Answer) {
         self.usage.completion_tokens += answer.tokens.len();
         self.usage.total_tokens += answer.tokens.len();
+        let cached = self.usage.prompt_tokens_details.cached_tokens + answer.stats.cached_tokens as usize;
+        self.usage.prompt_tokens_details.cached_tokens = cached.min(self.usage.prompt_tokens);
         let (report, stats) = (&mut self.report, &answer.stats);
         report.degraded |= answer.degraded;
         report.tokens.exit1 += stats.exit1_tokens;

@@ -98,6 +98,8 @@ async fn start(adapt: impl FnOnce(ScriptedEngine) -> ScriptedEngine + Send + 'st
         slots: 2,
         waiting_max: 2,
         job_rows_max: 32,
+        block_rows: 8,
+        keep: Duration::from_secs(60),
         upload_rows_max: 32,
         encoding: Encoding::F16,
         exact_upload: ExactUpload::States,

@@ -62,6 +62,24 @@ async fn a_conversation_is_answered() {
 }
 
 #[tokio::test]
+async fn a_second_turn_says_what_was_kept_of_the_first() {
+    let api = api().await;
+    let asked = |messages: &Value| json!({"messages": messages, "temperature": 0, "max_tokens": 8});
+    let cached = |answer: &Value| answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64();
+    let mut messages = json!([{"role": "user", "content": "HELLOABCDEFGHIJKLMNOP"}]);
+    let first = answer(&api, CHAT, asked(&messages)).await;
+    assert_eq!(cached(&first), Some(0));
+    let turns = messages.as_array_mut().expect("a list");
+    turns.push(first["choices"][0]["message"].clone());
+    turns.push(json!({"role": "user", "content": "ANDTHEN"}));
+    let second = answer(&api, CHAT, asked(&messages)).await;
+    assert_eq!(cached(&second), Some(16), "blocks of 8 of a prompt of 21");
+    let fresh = answer(&self::api().await, CHAT, asked(&messages)).await;
+    assert_eq!(cached(&fresh), Some(0));
+    assert_eq!(second["choices"], fresh["choices"]);
+}
+
+#[tokio::test]
 async fn an_answer_may_fill_the_context() {
     let api = api().await;
     let chat = answer(&api, CHAT, json!({"messages": hello(), "temperature": 0})).await;

@@ -20,7 +20,7 @@ use tracing::{Span, error, info, info_span, trace};
 use super::{
     AnswerEvent, Finished, LinkState, Traffic,
     connection::{CloudChannel, Uplink},
-    handle::Command,
+    handle::{AnswerId, Command, Submitted},
 };
 use crate::{
     answer::finish_name,
@@ -54,7 +54,9 @@ pub(super) struct Driver {
     cloud: Option<CloudChannel>,
     arrivals: mpsc::Receiver<Arrival>,
     report: mpsc::Sender<Arrival>,
+    /// Under way, by session: it makes one at a time.
     answers: BTreeMap<SessionId, Answering>,
+    answers_made: u64,
     streams: BTreeMap<StreamId, Uplink>,
     /// Streams that failed, which the core has not been told yet: it takes no input before its outputs are done.
     lost: VecDeque<(StreamId, String)>,
@@ -68,14 +70,12 @@ pub(super) struct Driver {
 
 /// One answer under way.
 struct Answering {
+    number: u64,
     events: mpsc::UnboundedSender<AnswerEvent>,
     traffic: Traffic,
     measures: [ConfidenceMeasure; 2],
     span: Span,
 }
-
-/// What [`Command::Submit`] is answered with.
-type Submitted = Result<mpsc::UnboundedReceiver<AnswerEvent>, SubmitError>;
 
 impl Driver {
     pub(super) async fn start<E, F, R>(
@@ -104,6 +104,7 @@ impl Driver {
             arrivals,
             report,
             answers: BTreeMap::new(),
+            answers_made: 0,
             streams: BTreeMap::new(),
             lost: VecDeque::new(),
             drained: Vec::new(),
@@ -138,6 +139,8 @@ impl Driver {
             }
             self.settle();
         }
+        self.core.keep_nothing(self.clock.now());
+        self.settle();
         // Those who wait for answers or for the drain see their channels close.
         self.engine.stop(self.arrivals).await;
     }
@@ -153,26 +156,37 @@ impl Driver {
                     // Dropping the reply says that this edge has stopped.
                     return;
                 }
-                let session = request.session;
-                let submitted = self.submit(request);
-                if reply.send(submitted).is_err() {
-                    self.core.finish(self.clock.now(), session, FinishReason::Cancelled);
+                if let Err(Ok(unwanted)) = reply.send(self.submit(request)) {
+                    self.finish(unwanted.id, FinishReason::Cancelled);
                 }
             }
-            Command::Finish(session, reason) => self.core.finish(self.clock.now(), session, reason),
-            Command::Drain(done) => self.drained.push(done),
+            Command::Finish(answer, reason) => self.finish(answer, reason),
+            Command::Drain(done) => {
+                self.core.keep_nothing(self.clock.now());
+                self.drained.push(done);
+            }
             // The loop has ended with it.
             Command::Stop => {}
         }
     }
 
-    fn submit(&mut self, request: Request) -> Submitted {
-        let session = request.session;
-        let span = info_span!("answer", %session, mode = request.mode.name());
-        self.core.submit(self.clock.now(), request)?;
+    fn submit(&mut self, request: Request) -> Result<Submitted, SubmitError> {
+        let mode = request.mode.name();
+        let session = self.core.submit(self.clock.now(), request)?;
+        let span = info_span!("answer", %session, mode);
         let (events, received) = mpsc::unbounded_channel();
-        self.answers.insert(session, Answering { events, traffic: Traffic::default(), measures: self.measures, span });
-        Ok(received)
+        self.answers_made += 1;
+        let number = self.answers_made;
+        self.answers
+            .insert(session, Answering { number, events, traffic: Traffic::default(), measures: self.measures, span });
+        Ok(Submitted { id: AnswerId { session, number }, events: received })
+    }
+
+    /// Ends an answer, unless it has ended already.
+    fn finish(&mut self, answer: AnswerId, reason: FinishReason) {
+        if self.answers.get(&answer.session).is_some_and(|answering| answering.number == answer.number) {
+            self.core.finish(self.clock.now(), answer.session, reason);
+        }
     }
 
     fn handle_arrival(&mut self, arrival: Arrival) {

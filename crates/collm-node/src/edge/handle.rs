@@ -18,10 +18,25 @@ use super::{AnswerEvent, LinkState};
 /// withdrawing an answer must not block.
 #[derive(Debug)]
 pub(super) enum Command {
-    Submit(Request, oneshot::Sender<Result<mpsc::UnboundedReceiver<AnswerEvent>, SubmitError>>),
-    Finish(SessionId, FinishReason),
+    Submit(Request, oneshot::Sender<Result<Submitted, SubmitError>>),
+    Finish(AnswerId, FinishReason),
     Drain(oneshot::Sender<()>),
     Stop,
+}
+
+/// One answer of a session, which may be kept and make others: what is said of an answer that has ended must not end the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AnswerId {
+    pub(super) session: SessionId,
+    /// Counted over all answers of the edge.
+    pub(super) number: u64,
+}
+
+/// A request that was taken.
+#[derive(Debug)]
+pub(super) struct Submitted {
+    pub(super) id: AnswerId,
+    pub(super) events: mpsc::UnboundedReceiver<AnswerEvent>,
 }
 
 /// A running edge. Clones are handles of the same edge.
@@ -53,11 +68,10 @@ impl EdgeHandle {
     /// # Errors
     /// When the request cannot be served; nothing of it remains then.
     pub async fn submit(&self, request: Request) -> Result<AnswerStream, RequestError> {
-        let session = request.session;
         let (reply, submitted) = oneshot::channel();
         self.commands.send(Command::Submit(request, reply)).map_err(|_| RequestError::Stopped)?;
-        let events = submitted.await.map_err(|_| RequestError::Stopped)??;
-        Ok(AnswerStream { session, events, commands: self.commands.clone(), ended: false })
+        let Submitted { id, events } = submitted.await.map_err(|_| RequestError::Stopped)??;
+        Ok(AnswerStream { id, events, commands: self.commands.clone(), ended: false })
     }
 
     /// Refuses new requests from now on, and waits until the answers under way are complete. To bound the wait, drop it: the
@@ -94,22 +108,22 @@ impl EdgeHandle {
 /// Events wait here until they are taken; an answer has no more of them than the context has positions.
 #[derive(Debug)]
 pub struct AnswerStream {
-    session: SessionId,
+    id: AnswerId,
     events: mpsc::UnboundedReceiver<AnswerEvent>,
     commands: mpsc::UnboundedSender<Command>,
     ended: bool,
 }
 
 impl AnswerStream {
-    /// Whose answer.
+    /// Whose answer: of the request's session, or of one that was kept and goes on.
     pub fn session(&self) -> SessionId {
-        self.session
+        self.id.session
     }
 
     /// Ends the answer early for a reason of the requester's, such as a stop string. The last event is still to come.
     pub fn finish(&self, reason: FinishReason) {
         // An edge that has stopped has ended the answer already.
-        let _ = self.commands.send(Command::Finish(self.session, reason));
+        let _ = self.commands.send(Command::Finish(self.id, reason));
     }
 
     /// The next event; `None` after the last one.

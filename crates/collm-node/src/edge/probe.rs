@@ -94,6 +94,7 @@ async fn open(
 ) -> Result<Opened, ProbeError> {
     let open = Open {
         protocol: PROTOCOL,
+        attempt: 1,
         identity: identity.clone(),
         session: fresh_session()?,
         epoch: Epoch(0),

@@ -6,4 +6,5 @@ mod faults;
 mod numbers;
 mod protocol;
 mod restarts;
+mod turns;
 mod world;

@@ -185,6 +185,7 @@ async fn streams_beyond_the_limit_are_turned_away() {
 fn open(session: u128) -> Open {
     Open {
         protocol: PROTOCOL,
+        attempt: 1,
         identity: identity(),
         session: SessionId(session),
         epoch: Epoch(0),

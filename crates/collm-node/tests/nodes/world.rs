@@ -87,6 +87,8 @@ pub(crate) fn edge_config() -> EdgeConfig {
         slots: 4,
         waiting_max: 8,
         job_rows_max: 16,
+        block_rows: 8,
+        keep: Duration::ZERO,
         upload_rows_max: 8,
         encoding: Encoding::F16,
         exact_upload: ExactUpload::States,

@@ -58,7 +58,7 @@ impl Session {
     pub(super) fn send_positions(&mut self, around: &mut Surroundings<'_>) {
         match self.feed(around.config) {
             Feed::States(_) => {
-                let told: &[TokenId] = if self.tells_tokens() { &self.tokens } else { &[] };
+                let told: &[TokenId] = if self.request.tells_tokens() { &self.tokens } else { &[] };
                 self.uplink.send_states(self.epoch, told, &mut self.stats, around.out);
             }
             Feed::Tokens => self.uplink.send_tokens(self.epoch, &self.tokens, &mut self.stats, around.out),

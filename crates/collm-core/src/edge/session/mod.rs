@@ -23,6 +23,7 @@ use super::{
     batch::{JobDone, Jobs},
     breaker::Breaker,
     outlook::Outlook,
+    parked::{Ground, Parked, whole_blocks},
     uplink::Uplink,
 };
 use crate::{
@@ -73,7 +74,8 @@ pub(super) struct Session {
     /// Time stood still since the last token, in vain or not.
     waited: Duration,
     stats: Stats,
-    finished: bool,
+    /// Why the answer is complete; `Err` if it failed.
+    ended: Option<Result<FinishReason, ()>>,
 }
 
 /// What the session waits for.
@@ -125,13 +127,16 @@ struct Draft {
 }
 
 impl Session {
-    pub(super) fn start(request: Request, slot: SlotId, submitted: Time, around: &mut Surroundings<'_>) -> Self {
-        let id = request.session;
+    pub(super) fn start(request: Request, ground: Ground, submitted: Time, around: &mut Surroundings<'_>) -> Self {
+        let Ground { slot, first_filled, second_filled, epoch, uplink } = ground;
+        let kept_there = request.mode == Mode::Cloud && uplink.can_send();
+        let cached_tokens = if kept_there { uplink.sent() } else { first_filled };
         let policy = Policy::of(request.mode, request.thresholds, around.config.has_exit1);
         let stats = Stats {
             prompt_tokens: request.prompt.len() as u32,
             exit1_threshold: policy.exit1,
             exit2_threshold: Some(policy.exit2).filter(|threshold| threshold.is_reachable()),
+            cached_tokens,
             ..Stats::default()
         };
         let mut session = Self {
@@ -140,17 +145,17 @@ impl Session {
             tokens: request.prompt.clone(),
             drafts: VecDeque::new(),
             asks: VecDeque::new(),
-            first_filled: 0,
-            second_filled: 0,
-            epoch: Epoch(0),
+            first_filled,
+            second_filled,
+            epoch,
             phase: Phase::Computing(Rows::First(0)),
             untold: Untold::of(request.prompt.len() as u32, request.score_prompt),
-            uplink: Uplink::new(id, request.mode.uses_cloud(), around.config.upload_rows_max),
+            uplink,
             alone: false,
             submitted,
             waited: Duration::ZERO,
             stats,
-            finished: false,
+            ended: None,
             request,
         };
         session.connect(around);
@@ -161,12 +166,8 @@ impl Session {
         session
     }
 
-    pub(super) fn slot(&self) -> SlotId {
-        self.slot
-    }
-
     pub(super) fn is_finished(&self) -> bool {
-        self.finished
+        self.ended.is_some()
     }
 
     pub(super) fn wants_stream_from(&self) -> Option<Time> {
@@ -192,11 +193,12 @@ impl Session {
                 protocol: PROTOCOL,
                 identity: around.config.identity.clone(),
                 session: self.id(),
+                attempt: self.uplink.next_attempt(),
                 epoch: self.epoch,
                 prompt: self.stats.prompt_tokens,
                 feed: self.feed(around.config),
                 sampling: self.request.sampling.clone(),
-                tells_tokens: self.tells_tokens(),
+                tells_tokens: self.request.tells_tokens(),
             };
             self.uplink.open(around.now, open, around.out);
             // A first stream that had to wait for the breaker finds states that were computed meanwhile.
@@ -250,20 +252,54 @@ impl Session {
         self.stop_waiting(around.now, Duration::ZERO);
         self.stats.total = around.now - self.submitted;
         let event = Event::Finished(reason, Box::new(self.stats.clone()));
-        self.end(event, around);
+        self.end(Ok(reason), event, around);
     }
 
     fn fail(&mut self, why: String, around: &mut Surroundings<'_>) {
-        self.end(Event::Failed(why), around);
+        self.end(Err(()), Event::Failed(why), around);
     }
 
-    fn end(&mut self, event: Event, around: &mut Surroundings<'_>) {
-        self.finished = true;
-        around.jobs.withdraw(self.id());
-        self.uplink.close(around.out);
+    fn end(&mut self, how: Result<FinishReason, ()>, event: Event, around: &mut Surroundings<'_>) {
+        self.ended = Some(how);
         around.breaker.release(around.now, self.id());
         around.out.push_back(Output::Event(self.id(), event));
+    }
+
+    /// Whether a follow-up could go on from here. A requester that left wants nothing to be kept, the naive split keeps nothing by
+    /// definition, a cloud that will never take this session would not take the follow-up either, and in cloud mode it is the cloud
+    /// that has what could be kept.
+    pub(super) fn can_park(&self, config: &EdgeConfig) -> bool {
+        let complete = matches!(self.ended, Some(Ok(reason)) if reason != FinishReason::Cancelled);
+        let has_something = match self.request.mode {
+            Mode::Naive => false,
+            Mode::Cloud => self.uplink.can_send(),
+            Mode::Collaborative | Mode::Exact => !self.uplink.is_off(),
+            Mode::Standalone | Mode::Whole => true,
+        };
+        complete && has_something && config.keep > Duration::ZERO && self.length_to_keep(config) > 0
+    }
+
+    fn length_to_keep(&self, config: &EdgeConfig) -> u32 {
+        whole_blocks(self.stats.prompt_tokens, config.block_rows)
+    }
+
+    /// After the last event: forgets all but what a follow-up can use.
+    pub(super) fn park(mut self, around: &mut Surroundings<'_>) -> Parked {
+        let length = self.length_to_keep(around.config);
+        self.epoch.0 += 1;
+        self.forget_from(Position(length), around);
+        self.uplink.park(around.now, self.epoch, length, around.out);
+        let Self { request, tokens, slot, first_filled, second_filled, epoch, uplink, .. } = self;
+        let ground = Ground { slot, first_filled, second_filled, epoch, uplink };
+        Parked { mode: request.mode, tells_tokens: request.tells_tokens(), tokens, ground, since: around.now }
+    }
+
+    /// After the last event: forgets everything, on both sides. Returns the slot.
+    pub(super) fn leave(mut self, around: &mut Surroundings<'_>) -> SlotId {
+        around.jobs.withdraw(self.id());
+        self.uplink.close(around.out);
         around.out.push_back(Output::Free(self.slot));
+        self.slot
     }
 
     /// Books the time stood still until now, of which the cloud spent `in_cloud` on the answer. A wait that goes on is counted anew
@@ -302,11 +338,6 @@ impl Session {
     fn scoring(&self) -> Scoring {
         let Request { sampling, prompt, .. } = &self.request;
         Scoring::after(self.last_position(), sampling, &self.tokens, prompt.len() as u32)
-    }
-
-    /// Whether the cloud must know the tokens of uploaded states.
-    fn tells_tokens(&self) -> bool {
-        self.request.sampling.looks_back() || self.request.score_prompt
     }
 
     fn feed(&self, config: &EdgeConfig) -> Feed {

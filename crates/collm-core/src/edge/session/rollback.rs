@@ -12,7 +12,8 @@ impl Session {
         self.go_on_with(scored, around);
     }
 
-    fn forget_from(&mut self, position: Position, around: &mut Surroundings<'_>) {
+    /// What was computed and drafted from `position` on is void.
+    pub(super) fn forget_from(&mut self, position: Position, around: &mut Surroundings<'_>) {
         let length = position.0;
         let computing = around.jobs.withdraw(self.id());
         if computing || self.first_filled > length {

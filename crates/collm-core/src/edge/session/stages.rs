@@ -51,7 +51,7 @@ impl Session {
                 Some(Err(why)) => self.give_up_cloud(why, around),
                 _ => return self.fail("the engine returned no states to upload".into(), around),
             }
-            if self.finished {
+            if self.is_finished() {
                 return;
             }
         }
