@@ -112,10 +112,10 @@ fn step(
     for known in beam {
         let prefixes = trial.prefixes(&known.tail, texts)?;
         let mut promising: Vec<(usize, TailScore)> = Vec::new();
-        for skipped in 0..known.tail.len() {
+        for (skipped, prefix) in prefixes.iter().enumerate().take(known.tail.len()) {
             let tail = without(&known.tail, skipped);
             if shorter.iter().all(|found| found.tail != tail) {
-                let guesses = trial.guesses(&known.tail[skipped + 1..], &prefixes[skipped], first)?;
+                let guesses = trial.guesses(&known.tail[skipped + 1..], prefix, first)?;
                 promising.push((skipped, TailScore::of(tail, &guesses)));
             }
         }

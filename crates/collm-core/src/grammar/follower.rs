@@ -194,7 +194,7 @@ mod tests {
         ]);
         let deep = |depth: usize| format!("{}x{}", "[".repeat(depth), "]".repeat(depth));
         let deepest = usize::from(DEPTH_MAX);
-        check(&[nested.clone()], &["x", "[[x]]", &deep(deepest)], &["[", "[[x]"], &["]", "[x]]"]);
+        check(std::slice::from_ref(&nested), &["x", "[[x]]", &deep(deepest)], &["[", "[[x]"], &["]", "[x]]"]);
         let mut follower = Follower::new(Expression::compile(&[nested]).expect("small"));
         assert!(!follower.allows(deep(deepest + 1).as_bytes()));
     }
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn what_is_too_large_is_not_compiled() {
         let many = Expression::Repeat(Box::new(Expression::text("abc")), 0, Some(1_000_000));
-        assert!(Expression::compile(&[many.clone()]).is_err());
+        assert!(Expression::compile(std::slice::from_ref(&many)).is_err());
         assert!(Expression::compile(&[Expression::Repeat(Box::new(many), 9, None)]).is_err());
         let empty = Expression::Repeat(Box::new(Expression::Sequence(vec![])), u32::MAX, None);
         assert!(Expression::compile(&[empty]).is_err());

@@ -145,11 +145,11 @@ mod tests {
     const LOGITS: [f32; 4] = [1.0, 3.0, 2.0, -1.0];
 
     fn token(sampling: Sampling, position: u32) -> u32 {
-        choice(&mut LOGITS.clone(), Scoring::alone(Position(position), sampling)).token.0
+        choice(&mut LOGITS.clone(), &Scoring::alone(Position(position), sampling)).token.0
     }
 
-    fn choice(logits: &mut [f32], scoring: Scoring) -> Choice {
-        choose(logits, &scoring).expect("finite logits").choice
+    fn choice(logits: &mut [f32], scoring: &Scoring) -> Choice {
+        choose(logits, scoring).expect("finite logits").choice
     }
 
     fn warm(seed: u64) -> Sampling {
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn greedy_takes_the_first_highest() {
-        let choice = choice(&mut [2.0, 5.0, 5.0], Scoring::alone(Position(0), Sampling::GREEDY));
+        let choice = choice(&mut [2.0, 5.0, 5.0], &Scoring::alone(Position(0), Sampling::GREEDY));
         assert_eq!(choice.token, TokenId(1));
         assert!((choice.confidence - 0.4879).abs() < 1e-3, "{}", choice.confidence);
     }

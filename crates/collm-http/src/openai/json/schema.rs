@@ -286,8 +286,8 @@ mod tests {
     use super::*;
 
     /// Whole texts that have the form of a schema, and texts that do not even begin so.
-    fn check(schema: Value, valid: &[&str], invalid: &[&str]) {
-        let grammar = grammar(&schema).unwrap_or_else(|error| panic!("{schema}: {error}"));
+    fn check(schema: &Value, valid: &[&str], invalid: &[&str]) {
+        let grammar = grammar(schema).unwrap_or_else(|error| panic!("{schema}: {error}"));
         let followed = |text: &str| {
             let mut follower = Follower::new(grammar.clone());
             follower.accept(text.as_bytes());
@@ -301,8 +301,8 @@ mod tests {
         }
     }
 
-    fn refused(schema: Value, error: SchemaError) {
-        assert_eq!(grammar(&schema).err(), Some(error), "{schema}");
+    fn refused(schema: &Value, error: SchemaError) {
+        assert_eq!(grammar(schema).err(), Some(error), "{schema}");
     }
 
     #[test]
@@ -318,7 +318,7 @@ mod tests {
             "0.5",
         ];
         for schema in [json!(true), json!({})] {
-            check(schema, &valid, &["{a", "{\"a\" 1", "[1,]", "01", "\"\n", "tru ", "1.e", "nul1", "{},", "   1"]);
+            check(&schema, &valid, &["{a", "{\"a\" 1", "[1,]", "01", "\"\n", "tru ", "1.e", "nul1", "{},", "   1"]);
         }
     }
 
@@ -348,50 +348,54 @@ mod tests {
             &["{}", "{\"a\": 1}", "{\"a\": 1, \"b\": \"c\", \"d\": \"\"}", "{\"b\": \"c\"}"],
             &["{\"b\": 1", "{\"a\": 1,}"],
         );
-        check(json!({"type": "object", "additionalProperties": false}), &["{}"], &["{\"", "[]"]);
+        check(&json!({"type": "object", "additionalProperties": false}), &["{}"], &["{\"", "[]"]);
     }
 
     #[test]
     fn arrays_have_their_lengths() {
         let of =
             |min: Value, max: Value| json!({"type": "array", "items": {"enum": [1]}, "minItems": min, "maxItems": max});
-        check(of(json!(0), json!(2)), &["[]", "[1]", "[1, 1]"], &["[1, 1, ", "[2"]);
-        check(of(json!(2), json!(2)), &["[1,1]"], &["[]", "[1]", "[1,1,"]);
-        check(json!({"type": "array", "items": {"enum": [1]}, "maxItems": 0}), &["[]"], &["[1"]);
-        check(json!({"type": "array", "minItems": 1}), &["[1]", "[{}, []]"], &["[]"]);
+        check(&of(json!(0), json!(2)), &["[]", "[1]", "[1, 1]"], &["[1, 1, ", "[2"]);
+        check(&of(json!(2), json!(2)), &["[1,1]"], &["[]", "[1]", "[1,1,"]);
+        check(&json!({"type": "array", "items": {"enum": [1]}, "maxItems": 0}), &["[]"], &["[1"]);
+        check(&json!({"type": "array", "minItems": 1}), &["[1]", "[{}, []]"], &["[]"]);
     }
 
     #[test]
     fn choices_and_references() {
-        check(json!({"enum": ["a\"b", 1, null], "type": ["string", "null"]}), &["\"a\\\"b\"", "null"], &["1", "\"a\""]);
-        check(json!({"const": {"a": [1]}}), &["{\"a\":[1]}"], &["{\"b"]);
-        check(json!({"anyOf": [{"type": "null"}, {"type": "integer"}]}), &["null", "17"], &["true", "\""]);
-        check(json!({"type": ["boolean", "integer"]}), &["true", "-3"], &["null", "[", "1."]);
+        check(
+            &json!({"enum": ["a\"b", 1, null], "type": ["string", "null"]}),
+            &["\"a\\\"b\"", "null"],
+            &["1", "\"a\""],
+        );
+        check(&json!({"const": {"a": [1]}}), &["{\"a\":[1]}"], &["{\"b"]);
+        check(&json!({"anyOf": [{"type": "null"}, {"type": "integer"}]}), &["null", "17"], &["true", "\""]);
+        check(&json!({"type": ["boolean", "integer"]}), &["true", "-3"], &["null", "[", "1."]);
         let tree = json!({
             "$ref": "#/$defs/tree",
             "$defs": {"tree": {"type": "array", "items": {"$ref": "#/$defs/tree"}}},
         });
-        check(tree, &["[]", "[[], [[]]]"], &["[1", "[[],]"]);
-        check(json!({"type": "array", "items": {"$ref": "#"}}), &["[[[]]]"], &["[{"]);
+        check(&tree, &["[]", "[[], [[]]]"], &["[1", "[[],]"]);
+        check(&json!({"type": "array", "items": {"$ref": "#"}}), &["[[[]]]"], &["[{"]);
     }
 
     #[test]
     fn what_is_not_known_is_refused_by_name() {
         let keyword = |name: &str| SchemaError::Keyword(name.into());
-        refused(json!({"type": "string", "pattern": "a"}), keyword("pattern"));
-        refused(json!({"type": "integer", "minimum": 1}), keyword("minimum"));
-        refused(json!({"type": "string", "items": {}}), keyword("items"));
-        refused(json!({"oneOf": []}), keyword("oneOf"));
-        refused(json!({"anyOf": [{}], "type": "null"}), keyword("type"));
-        refused(json!({"properties": {}}), keyword("properties"));
-        refused(json!({"anyOf": []}), SchemaError::Nothing("anyOf"));
-        refused(json!({"enum": [1], "type": "string"}), SchemaError::Nothing("enum"));
-        refused(json!({"type": "array", "minItems": 3, "maxItems": 2}), SchemaError::Nothing("maxItems"));
-        refused(json!({"type": "text"}), malformed("type", "the name of a JSON type, or a list of them"));
-        refused(json!([]), malformed("schema", "an object or true"));
-        refused(json!({"$ref": "https://example.com/a"}), SchemaError::Reference("https://example.com/a".into()));
-        refused(json!({"$ref": "#/$defs/a"}), SchemaError::Reference("#/$defs/a".into()));
-        refused(json!({"type": "object", "required": ["a"]}), SchemaError::Reference("a".into()));
-        refused(json!({"type": "array", "minItems": 100_000}), SchemaError::TooLarge(TooLarge));
+        refused(&json!({"type": "string", "pattern": "a"}), keyword("pattern"));
+        refused(&json!({"type": "integer", "minimum": 1}), keyword("minimum"));
+        refused(&json!({"type": "string", "items": {}}), keyword("items"));
+        refused(&json!({"oneOf": []}), keyword("oneOf"));
+        refused(&json!({"anyOf": [{}], "type": "null"}), keyword("type"));
+        refused(&json!({"properties": {}}), keyword("properties"));
+        refused(&json!({"anyOf": []}), SchemaError::Nothing("anyOf"));
+        refused(&json!({"enum": [1], "type": "string"}), SchemaError::Nothing("enum"));
+        refused(&json!({"type": "array", "minItems": 3, "maxItems": 2}), SchemaError::Nothing("maxItems"));
+        refused(&json!({"type": "text"}), malformed("type", "the name of a JSON type, or a list of them"));
+        refused(&json!([]), malformed("schema", "an object or true"));
+        refused(&json!({"$ref": "https://example.com/a"}), SchemaError::Reference("https://example.com/a".into()));
+        refused(&json!({"$ref": "#/$defs/a"}), SchemaError::Reference("#/$defs/a".into()));
+        refused(&json!({"type": "object", "required": ["a"]}), SchemaError::Reference("a".into()));
+        refused(&json!({"type": "array", "minItems": 100_000}), SchemaError::TooLarge(TooLarge));
     }
 }
