@@ -59,11 +59,17 @@ impl Judge {
     /// The whole model's own answer: its most likely tokens, with its end token if it comes to an end.
     pub(crate) fn answer(&mut self, prompt: &[TokenId], tokens_max: usize) -> anyhow::Result<Vec<TokenId>> {
         let mut answer = Vec::new();
-        let mut say = |view: View<'_>| anyhow::Ok(answer.push(most_likely(view.logits)?));
+        let mut say = |view: View<'_>| {
+            answer.push(most_likely(view.logits)?);
+            anyhow::Ok(())
+        };
         self.reader.begin(prompt, &mut say).context("the whole model cannot read the prompt")?;
         while answer.len() < tokens_max && answer.last().is_some_and(|last| !self.text.is_end(*last)) {
             let last = answer[answer.len() - 1];
-            let mut say = |view: View<'_>| anyhow::Ok(answer.push(most_likely(view.logits)?));
+            let mut say = |view: View<'_>| {
+                answer.push(most_likely(view.logits)?);
+                anyhow::Ok(())
+            };
             self.reader.go_on(&[last], &mut say).context("the whole model cannot go on")?;
         }
         Ok(answer)
@@ -72,7 +78,10 @@ impl Judge {
     /// For each token of `answer`, whether it is what the whole model says there.
     pub(crate) fn agrees(&mut self, prompt: &[TokenId], answer: &[TokenId]) -> anyhow::Result<Vec<bool>> {
         let mut expected = Vec::new();
-        let mut see = |view: View<'_>| anyhow::Ok(expected.push(most_likely(view.logits)?));
+        let mut see = |view: View<'_>| {
+            expected.push(most_likely(view.logits)?);
+            anyhow::Ok(())
+        };
         let read = self.reader.begin(prompt, &mut see).and_then(|()| self.reader.go_on(answer, &mut see));
         read.context("the whole model cannot compute the comparison")?;
         Ok(answer.iter().zip(expected).map(|(token, expected)| *token == expected).collect())

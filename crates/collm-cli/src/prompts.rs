@@ -11,7 +11,7 @@ pub(crate) struct AskedFor {
     pub(crate) prompt: String,
     /// What somebody would like to read, if the collection has it.
     pub(crate) reference: Option<String>,
-    category: Option<String>,
+    pub(crate) category: Option<String>,
 }
 
 /// A line, as far as it matters here.

@@ -176,11 +176,14 @@ fn calibration_error(guesses: &[Vec<Guess>]) -> Option<Figure> {
     Bootstrap { resamples: 200, ..Bootstrap::default() }.interval(guesses.len(), of).map(Figure::from)
 }
 
+/// A line of a chart, of the guesses in each answer.
+type Curve = fn(&[Vec<Guess>]) -> Vec<(f64, f64)>;
+
 /// For every exit, how much may be emitted at which error, and how often a confidence is right.
 pub(super) fn write_charts(records: &[ExitRecord], folder: &ResultFolder) -> anyhow::Result<()> {
     for record in records {
         let exit = record.exit.number();
-        let lines = |points: fn(&[Vec<Guess>]) -> Vec<(f64, f64)>| -> Vec<Series> {
+        let lines = |points: Curve| -> Vec<Series> {
             let of = |measure: ConfidenceMeasure| Some((measure.name().to_owned(), points(&record.guesses(measure)?)));
             record.measures().filter_map(of).map(|(name, points)| Series { name, points }).collect()
         };

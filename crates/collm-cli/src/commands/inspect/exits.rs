@@ -3,7 +3,13 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Context as _;
-use collm_model::{ExitInfo, ExitNumber, ExitsFile, ModelFile, exits::Promise, gguf::Gguf, split::format_layer_list};
+use collm_core::policy::Threshold;
+use collm_model::{
+    ExitInfo, ExitNumber, ExitsFile, ModelFile,
+    exits::Promise,
+    gguf::{Gguf, TensorType},
+    split::format_layer_list,
+};
 use serde::Serialize;
 
 use super::{TensorGroup, for_people, row, tensor_groups};
@@ -76,7 +82,7 @@ impl ExitDescription {
             confidence: info.measure.name(),
             gate: info.gate.is_some(),
             shortlist: info.shortlist.map(|tokens| tokens.len()),
-            threshold: info.threshold.map(|threshold| threshold.value()),
+            threshold: info.threshold.map(Threshold::value),
             promise: info.promise.0,
         }
     }
@@ -119,7 +125,7 @@ impl ExitsDescription {
             source_sha256: cut.source_sha256.to_string(),
             upload_at: cut.upload_at,
             tail: format_layer_list(&cut.tail),
-            tail_type: cut.tail_type.map(|ty| ty.name()),
+            tail_type: cut.tail_type.map(TensorType::name),
             deltas: gguf.tensors().iter().filter(|info| is_delta(&info.name)).count(),
             exits: ExitNumber::ALL.into_iter().map(describe).collect(),
             tensors: tensor_groups(gguf),

@@ -338,13 +338,13 @@ mod tests {
         let some = json!({"type": "object", "properties": properties, "required": ["b"]});
         let valid = ["{\"b\":true}", "{\"a\": 1, \"b\": false}", "{\"b\": true, \"c\": null}"];
         check(
-            some,
+            &some,
             &valid,
             &["{}", "{\"a\": 1}", "{\"b\": 1", "{\"c\"", "{\"b\": true, \"d\"", "{\"a\": 1.", "[", "{ , "],
         );
         let open = json!({"type": "object", "properties": {"a": {}}, "additionalProperties": {"type": "string"}});
         check(
-            open,
+            &open,
             &["{}", "{\"a\": 1}", "{\"a\": 1, \"b\": \"c\", \"d\": \"\"}", "{\"b\": \"c\"}"],
             &["{\"b\": 1", "{\"a\": 1,}"],
         );
