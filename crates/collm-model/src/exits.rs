@@ -4,7 +4,7 @@
 //! and, if the tail is to be stored in another type than the source, `.tail_type`. For each exit `n` in {1, 2}:
 //! `collm.exit.n.confidence`, `.threshold`, and under `.calibration.` what the threshold promises.
 //!
-//! Tensors, all optional, row length first. What an exit consists of ([`exit`](mod@exit), also in edge parts):
+//! Tensors, all optional, row length first. What an exit consists of (module `exit`, also in edge parts):
 //! `exit.n.norm.weight` `[width]`, `exit.n.map.weight` `[width, width]`, `exit.n.map.bias` `[width]`, `exit.n.mlp.up.weight`
 //! `[width, hidden]` and `exit.n.mlp.down.weight` `[hidden, width]`, `exit.n.shortlist` `[K]`, `exit.n.gate.*`. What changes the
 //! tail, `i` being the index in it: `tail.i.{suffix}.a` `[in, rank]` and `tail.i.{suffix}.b` `[rank, out]`, a low-rank delta

@@ -195,6 +195,11 @@ mod tests {
         (&[("collm-http", "anyhow")], "collm-http depends on anyhow"),
         (&[("collm-cli", "collm-testkit")], "collm-cli depends on collm-testkit"),
         (&[("collm-link", "collm-core")], "collm-link depends on collm-core"),
+        (
+            &[("collm-train", "collm-tune"), ("collm-tune", "collm-ggml")],
+            "collm-train depends on collm-tune depends on collm-ggml",
+        ),
+        (&[("collm-tune", "candle-core")], "collm-tune depends on candle-core"),
         (&[("collm-stats", "collm-core")], "collm-stats depends on collm-core"),
     ];
 

@@ -1,5 +1,7 @@
 //! The modes answer themselves, as an edge process and a cloud process on loopback, and the whole model judges.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
 use collm_core::{
     edge::Source,
@@ -193,12 +195,23 @@ fn judge(
 ) -> anyhow::Result<()> {
     let mut step = progress.step("comparing with the whole model");
     let mut judge = Judge::of_model(&subject.whole, options)?;
+    // The whole model agrees with its own answers, and modes often say the same.
+    let own = whole.answers.iter().enumerate();
+    let mut known: BTreeMap<(usize, Vec<u32>), usize> =
+        own.map(|(prompt, (_, answer))| ((prompt, answer.tokens.clone()), answer.tokens.len())).collect();
     let total = rows.len();
-    for (index, row) in rows.iter_mut().enumerate().filter(|(_, row)| row.mode != Mode::Whole.name()) {
+    for (index, row) in rows.iter_mut().enumerate() {
         step.count(index, total);
-        let prompt = whole.answers[row.prompt].1.text().prompt;
-        let answer: Vec<TokenId> = row.tokens.iter().copied().map(TokenId).collect();
-        row.agreeing = judge.agrees(&prompt, &answer)?.into_iter().filter(|agrees| *agrees).count();
+        let key = (row.prompt, row.tokens.clone());
+        row.agreeing = match known.get(&key) {
+            Some(agreeing) => *agreeing,
+            None => {
+                let text = whole.answers[row.prompt].1.text();
+                let answer: Vec<TokenId> = row.tokens.iter().copied().map(TokenId).collect();
+                judge.agrees(&text.prompt, &answer)?.into_iter().filter(|agrees| *agrees).count()
+            }
+        };
+        known.insert(key, row.agreeing);
     }
     step.done("took");
     Ok(())

@@ -116,7 +116,7 @@ mod tests {
     fn a_frontier_is_shown_and_kept() {
         let points = found();
         let table = table(&points);
-        assert!(table.contains("4,6-7  80.0 %  70.0 %"), "{table}");
+        assert!(table.contains("4,6-7  80.0 %   70.0 %"), "{table}");
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), "m", &points).unwrap();
         let json: serde_json::Value =
