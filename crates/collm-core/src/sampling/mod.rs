@@ -5,7 +5,7 @@
 //! noise at the same position whatever each computed before: a good guess stays a good guess, and a seed names one text.
 //! `libm` instead of the platform's mathematics, since both ends must agree to the last bit.
 //!
-//! [`Sampling`] is what a requester says, [`Scoring`] one row's share of it, [`choose`] (`choose`, `draw`) what comes of it;
+//! [`Sampling`] is what a requester says, [`Scoring`] one row's share of it, [`choose()`] (modules `choose`, `draw`) what comes of it;
 //! `penalties` is what makes tokens more or less likely, [`crate::grammar`] what makes them impossible, [`LogProbs`] what can be told
 //! beside the token.
 
