@@ -35,12 +35,13 @@ struct Instance {
     output: Option<String>,
 }
 
-/// One, or one a turn.
+/// One, one a turn, or for each turn a list of what should be mentioned.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Reference {
     One(String),
     Each(Vec<String>),
+    Mentioned(Vec<Vec<String>>),
 }
 
 impl Reference {
@@ -48,6 +49,7 @@ impl Reference {
         match self {
             Self::One(text) => Some(text),
             Self::Each(texts) => texts.into_iter().next(),
+            Self::Mentioned(lists) => lists.into_iter().next().map(|list| list.join(", ")),
         }
     }
 }
@@ -96,6 +98,7 @@ mod tests {
             (r#"{"prompt": "a"}"#, ("a", None, None)),
             (r#"{"turns": ["a", "b"], "category": "qa"}"#, ("a", None, Some("qa"))),
             (r#"{"turns": ["a", "b"], "reference": ["r", "s"]}"#, ("a", Some("r"), None)),
+            (r#"{"turns": ["a"], "reference": [["r", "s"]]}"#, ("a", Some("r, s"), None)),
             (r#"{"prompt": "a", "reference": "r"}"#, ("a", Some("r"), None)),
             (
                 r#"{"instruction": "do", "instances": [{"input": "it", "output": "done"}]}"#,
