@@ -141,7 +141,8 @@ impl Driver {
         }
         self.core.keep_nothing(self.clock.now());
         self.settle();
-        // Those who wait for answers or for the drain see their channels close.
+        // Those who wait for answers see their channels close, and not only when the batch under way is done.
+        drop(self.answers);
         self.engine.stop(self.arrivals).await;
     }
 
