@@ -185,10 +185,13 @@ pub struct Answer {
     pub confidence: f32,
     /// What else it thinks there, if the session asks for it.
     pub log_probs: Option<LogProbs>,
-    /// This ask's share of the batch's compute time.
+    /// Engine time that went into this ask: its share of its batch, and of those before it that led there.
     pub compute: Duration,
-    /// Time the ask waited in the cloud before its batch began.
+    /// Time the ask waited in the cloud without being computed.
     pub queued: Duration,
+    /// Engine time on this session since its last answer that no ask waited for: prompts computed ahead, rows that a rollback made
+    /// void.
+    pub unasked: Duration,
 }
 
 /// How likely the tokens at consecutive positions were, of those that were asked about.

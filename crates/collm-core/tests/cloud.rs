@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use collm_core::{
-    cloud::{Batch, BatchOutcome, Cloud, CloudConfig, Output, PeerId},
+    cloud::{Batch, BatchInput, BatchOutcome, Cloud, CloudConfig, Output, PeerId, Prefill},
     frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, ToCloud, ToEdge},
     ids::{Epoch, Position, SessionId, TokenId},
     sampling::{Choice, Sampling, Scored},
@@ -20,18 +20,23 @@ fn identity() -> Identity {
 }
 
 fn cloud(slots: u32, batch_rows_max: u32) -> Cloud {
-    Cloud::new(CloudConfig {
+    Cloud::new(config(slots, batch_rows_max))
+}
+
+fn config(slots: u32, batch_rows_max: u32) -> CloudConfig {
+    CloudConfig {
         identity: identity(),
         holds_whole: true,
         context: 128,
         slots,
         batch_rows_max,
         block_rows: 4,
+        prefill: Prefill::OnAsk,
         contexts_max: 16,
         states_bytes_max: 1 << 20,
         idle_max: Duration::from_secs(30),
         hold: Duration::from_millis(100),
-    })
+    }
 }
 
 fn open(session: u64, feed: Feed) -> ToCloud {
@@ -135,4 +140,63 @@ fn a_text_that_outgrows_the_context_is_refused_by_name() {
         cloud.handle_compute(at(now), done(&batch));
     }
     assert_eq!(refusals, 1);
+}
+
+/// First position and rows of the batch that a cloud wants of one session, if it wants any.
+fn wanted(cloud: &mut Cloud) -> Option<(u32, usize)> {
+    let batch = drain(cloud).1?;
+    let [part] = batch.parts.as_slice() else { panic!("one session") };
+    let BatchInput::States(blocks) = &part.input else { panic!("states were sent") };
+    Some((part.first.0, blocks.iter().map(|block| block.rows() as usize).sum()))
+}
+
+/// The outcome of a batch that nothing was asked about.
+fn computed(ms: u64) -> BatchOutcome {
+    BatchOutcome::Done { scored: vec![Ok(vec![])], compute: Duration::from_millis(ms) }
+}
+
+#[test]
+fn prompts_are_computed_ahead_in_whole_blocks_and_answers_are_not() {
+    let (mut cloud, peer) = (Cloud::new(CloudConfig { prefill: Prefill::Ahead, ..config(1, 64) }), PeerId(1));
+    // A prompt of ten, and two positions of the answer.
+    for frame in [open(1, Feed::States(Encoding::F16)), states(12)] {
+        cloud.handle_frame(at(0), peer, frame);
+    }
+    assert_eq!(wanted(&mut cloud), Some((0, 4)));
+    cloud.handle_compute(at(3), computed(3));
+    assert_eq!(wanted(&mut cloud), Some((4, 4)));
+    cloud.handle_compute(at(8), computed(5));
+    assert_eq!(wanted(&mut cloud), None, "two positions of the prompt are no block");
+    cloud.handle_frame(at(10), peer, ask(11));
+    // Of the answer no block is computed whole, so it takes two batches of a millisecond each.
+    let mut firsts = Vec::new();
+    let answer = loop {
+        let (outputs, batch) = drain(&mut cloud);
+        let answer = outputs.into_iter().find_map(|output| match output {
+            Output::Transmit(_, ToEdge::Answer(answer)) => Some(answer),
+            _ => None,
+        });
+        let Some(batch) = batch else { break answer };
+        firsts.push(batch.parts[0].first.0);
+        cloud.handle_compute(at(11), done(&batch));
+    };
+    assert_eq!(firsts, [8, 11]);
+    let answer = answer.expect("the ask is answered");
+    assert_eq!((answer.compute, answer.unasked), (Duration::from_millis(2), Duration::from_millis(8)));
+}
+
+#[test]
+fn no_session_loses_its_slot_to_a_prompt_that_nobody_asks_about() {
+    let mut cloud = Cloud::new(CloudConfig { prefill: Prefill::Ahead, ..config(1, 64) });
+    let (first, second) = (PeerId(1), PeerId(2));
+    cloud.handle_frame(at(0), first, open(1, Feed::States(Encoding::F16)));
+    cloud.handle_frame(at(0), first, states(4));
+    assert!(wanted(&mut cloud).is_some());
+    cloud.handle_compute(at(1), computed(1));
+    // Long after the first session had its slot for as long as it may hold it.
+    cloud.handle_frame(at(1_000), second, open(2, Feed::States(Encoding::F16)));
+    cloud.handle_frame(at(1_000), second, states(4));
+    assert_eq!(wanted(&mut cloud), None);
+    cloud.handle_frame(at(1_001), second, ask(3));
+    assert_eq!(wanted(&mut cloud), Some((0, 4)), "who asks is served");
 }

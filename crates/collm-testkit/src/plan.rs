@@ -3,7 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use collm_core::{
-    cloud::CloudConfig,
+    cloud::{CloudConfig, Prefill},
     edge::{BreakerConfig, EdgeConfig, ExactUpload, Request, SecondStage},
     frame::Identity,
     ids::{SessionId, TokenId},
@@ -200,6 +200,7 @@ impl CloudPlan {
                 slots: 16,
                 batch_rows_max: 64,
                 block_rows: 16,
+                prefill: Prefill::Ahead,
                 contexts_max: 64,
                 states_bytes_max: 1 << 20,
                 idle_max: Duration::from_secs(30),

@@ -3,6 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use collm_core::{
+    cloud::Prefill,
     edge::{BreakerConfig, ExactUpload, Request, SecondStage},
     grammar::{Expression, Grammar},
     ids::{SessionId, TokenId},
@@ -228,6 +229,7 @@ impl Draft {
         config.holds_whole = self.profile.is_calm() || random.chance(0.7);
         config.batch_rows_max = random.count(1..=40);
         config.block_rows = random.count(1..=20);
+        config.prefill = random.pick(&[Prefill::Ahead, Prefill::OnAsk]);
         if self.profile.is_tight() {
             config.slots = random.count(1..=3);
             config.contexts_max = random.count(1..=6);

@@ -79,6 +79,7 @@ pub(crate) fn frame_to_edge(random: &mut Random, script: &Script) -> ToEdge {
             log_probs: None,
             compute: nothing,
             queued: nothing,
+            unasked: nothing,
         })
     };
     match random.within(0..=5) {

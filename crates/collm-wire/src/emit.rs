@@ -149,6 +149,7 @@ impl From<Answer> for proto::Answer {
             log_probs: answer.log_probs.map(Into::into),
             compute_ns: nanoseconds(answer.compute),
             queued_ns: nanoseconds(answer.queued),
+            unasked_ns: nanoseconds(answer.unasked),
         }
     }
 }

@@ -168,6 +168,7 @@ impl SessionParser {
             log_probs: answer.log_probs.as_ref().map(|told| self.log_probs(told)).transpose()?,
             compute: Duration::from_nanos(answer.compute_ns),
             queued: Duration::from_nanos(answer.queued_ns),
+            unasked: Duration::from_nanos(answer.unasked_ns),
         }))
     }
 

@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{ArgGroup, Args};
-use collm_core::{confidence::ConfidenceMeasure, policy::Threshold};
+use clap::{ArgGroup, Args, ValueEnum};
+use collm_core::{cloud::Prefill, confidence::ConfidenceMeasure, policy::Threshold};
 use collm_http::Origin;
 
 use super::{
@@ -70,6 +70,10 @@ pub(crate) struct CloudMemoryArgs {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..=4096))]
     pub(crate) batch_rows: u32,
 
+    /// When to compute prompts: ahead, as they come up, or on-ask, which costs nothing for those that are never asked about
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = PrefillChoice::Ahead)]
+    pub(crate) prefill: PrefillChoice,
+
     /// Bytes for hidden states of all sessions together
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = values::bytes)]
     pub(crate) states_memory: usize,
@@ -77,6 +81,22 @@ pub(crate) struct CloudMemoryArgs {
     /// A session that nobody used for so long is forgotten
     #[arg(long, value_name = "TIME", default_value = "10min", value_parser = values::duration)]
     pub(crate) idle: Duration,
+}
+
+/// [`Prefill`] as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrefillChoice {
+    Ahead,
+    OnAsk,
+}
+
+impl From<PrefillChoice> for Prefill {
+    fn from(choice: PrefillChoice) -> Self {
+        match choice {
+            PrefillChoice::Ahead => Self::Ahead,
+            PrefillChoice::OnAsk => Self::OnAsk,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

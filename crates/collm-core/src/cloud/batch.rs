@@ -1,13 +1,14 @@
 //! What the engine computes next: rows of every session with an open question, in one batch.
 //!
 //! One batch runs at a time. Sessions are served by the age of their questions; when several wait, each first gets an equal share
-//! of the rows, so that one long prompt does not hold up many short questions.
+//! of the rows, so that one long prompt does not hold up many short questions. While nobody asks, prompts are computed ahead, a block
+//! at a time, so that a question that comes meanwhile waits for no more than that.
 
 use std::{ops::Range, time::Duration};
 
 use super::{
-    Batch, BatchOutcome, BatchPart, Cloud, Output, admission,
-    context::{Context, Question, Wanted},
+    Batch, BatchOutcome, BatchPart, Cloud, Output, Prefill, admission,
+    context::{Context, Question, Unbilled, Wanted},
 };
 use crate::{
     frame::{Answer, Refusal, RefusalCode, Scores, ToEdge},
@@ -44,19 +45,43 @@ impl Cloud {
         let waiting = self.waiting_with_slots(now);
         let wanted: Vec<Range<u32>> = waiting.iter().map(|(_, wanted)| wanted.clone()).collect();
         let shares = shares(&wanted, self.config.batch_rows_max, self.config.block_rows);
+        let asked = waiting.into_iter().zip(shares).map(|((session, _), rows)| (session, rows));
+        let mut work: Vec<(SessionId, u32)> = asked.filter(|(_, rows)| *rows > 0).collect();
+        if work.is_empty() && self.config.prefill == Prefill::Ahead {
+            work.extend(self.block_ahead(now));
+        }
+        if !work.is_empty() {
+            self.compute(now, &work);
+        }
+    }
+
+    /// Starts a batch of the next rows of these sessions.
+    fn compute(&mut self, now: Time, work: &[(SessionId, u32)]) {
         let mut running = Running { since: now, rows: 0, parts: Vec::new() };
         let mut batch = Batch { parts: Vec::new() };
-        for ((session, _), rows) in waiting.into_iter().zip(shares).filter(|(_, rows)| *rows > 0) {
-            let context = &self.contexts[&session];
-            let (part, running_part) = part_of(context, rows);
+        for (session, rows) in work {
+            let (part, running_part) = part_of(&self.contexts[session], *rows);
             batch.parts.push(part);
             running.rows += rows;
             running.parts.push(running_part);
         }
-        if !batch.parts.is_empty() {
-            self.running = Some(running);
-            self.outputs.push_back(Output::Compute(batch));
-        }
+        self.running = Some(running);
+        self.outputs.push_back(Output::Compute(batch));
+    }
+
+    /// The next block of a prompt that nothing is asked about yet, of the session that sent nothing for longest. Nobody loses a slot over
+    /// it but those who are parked.
+    fn block_ahead(&mut self, now: Time) -> Option<(SessionId, u32)> {
+        let peers = &self.peers;
+        let gives_way = |context: &Context| context.slot.is_some() && Self::is_parked(peers, context);
+        let can_have_slot = !self.free_slots.is_empty() || self.contexts.values().any(gives_way);
+        let wants = |context: &&Context| {
+            let in_use = context.peer.is_some() && !Self::is_parked(peers, context);
+            in_use && context.has_block_ahead() && (context.slot.is_some() || can_have_slot)
+        };
+        let session = self.contexts.values().filter(wants).min_by_key(|context| context.used)?.session;
+        let taken = self.give_slot(now, session, Claim::Ahead);
+        taken.then_some((session, self.config.block_rows.min(self.config.batch_rows_max)))
     }
 
     /// Books a finished batch: answers what was asked, and lets generating sessions go on.
@@ -79,13 +104,20 @@ impl Cloud {
 
     fn part_done(&mut self, now: Time, began: Time, part: &RunningPart, scored: Vec<Scored>, compute: Duration) {
         let context_max = self.config.context;
-        let Some(context) = self.contexts.get_mut(&part.session).filter(|context| part.is_of(context)) else {
+        let Some(context) = self.contexts.get_mut(&part.session).filter(|context| part.serial == context.serial) else {
             return;
         };
+        if part.epoch != context.epoch {
+            context.unbilled.unasked += compute;
+            return;
+        }
         if context.computed == part.first {
             context.computed += part.rows;
         }
         context.used = now;
+        if part.positions.is_empty() {
+            context.unbilled.add(compute, !context.work.is_idle());
+        }
         let cost = Cost { compute: compute / (part.positions.len() as u32).max(1), began };
         let mut told = Vec::new();
         let mut outgrown = false;
@@ -97,7 +129,8 @@ impl Cloud {
             match question.wanted {
                 Wanted::Likelihood => cost.tell_likelihood(&mut told, context.epoch, &question, scored),
                 Wanted::Next(guess) => {
-                    told.push(ToEdge::Answer(cost.answer(context.epoch, &question, scored)));
+                    let unbilled = std::mem::take(&mut context.unbilled);
+                    told.push(ToEdge::Answer(cost.answer(context.epoch, &question, scored, unbilled)));
                     if guess.is_some_and(|guess| guess != token) {
                         context.roll_back(position);
                         break;
@@ -141,7 +174,7 @@ impl Cloud {
         waiting.sort_unstable();
         let mut served = Vec::new();
         for (_, session) in waiting {
-            if served.len() < self.config.batch_rows_max as usize && self.give_slot(now, session) {
+            if served.len() < self.config.batch_rows_max as usize && self.give_slot(now, session, Claim::Asked) {
                 let context = self.contexts.get_mut(&session).expect("listed above; giving slots removes no context");
                 context.used = now;
                 let rows = context.rows_wanted();
@@ -152,11 +185,11 @@ impl Cloud {
     }
 
     /// Makes sure that a context has a slot, at the expense of an idle one if need be.
-    fn give_slot(&mut self, now: Time, session: SessionId) -> bool {
+    fn give_slot(&mut self, now: Time, session: SessionId, claim: Claim) -> bool {
         if self.contexts[&session].slot.is_some() {
             return true;
         }
-        let Some(slot) = self.free_slots.pop().or_else(|| self.take_idle_slot(now)) else {
+        let Some(slot) = self.free_slots.pop().or_else(|| self.take_idle_slot(now, claim)) else {
             return false;
         };
         let context = self.contexts.get_mut(&session).expect("looked up above");
@@ -177,16 +210,28 @@ impl Cloud {
 
     /// Takes the slot of the idle context that was not used for longest; of parked ones first. Its states stay: it can be computed
     /// again.
-    fn take_idle_slot(&mut self, now: Time) -> Option<SlotId> {
+    fn take_idle_slot(&mut self, now: Time, claim: Claim) -> Option<SlotId> {
         let hold = self.config.hold;
         let parked = |context: &Context| Self::is_parked(&self.peers, context);
         let held_until = |context: &Context| if parked(context) { now } else { context.held_since + hold };
-        let idle = |context: &&mut Context| context.slot.is_some() && context.gives_way(now, held_until(context));
+        let idle = |context: &&mut Context| {
+            let may = claim == Claim::Asked || parked(context);
+            may && context.slot.is_some() && context.gives_way(now, held_until(context))
+        };
         let idle = self.contexts.values_mut().filter(idle);
         let context = idle.min_by_key(|context| (!parked(context), context.used))?;
         context.computed = 0;
         context.slot.take()
     }
+}
+
+/// What a slot is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// A question waits.
+    Asked,
+    /// A prompt may be asked about later.
+    Ahead,
 }
 
 /// What one question of a batch took.
@@ -197,15 +242,17 @@ struct Cost {
 }
 
 impl Cost {
-    fn answer(&self, epoch: Epoch, question: &Question, scored: Scored) -> Answer {
+    fn answer(&self, epoch: Epoch, question: &Question, scored: Scored, unbilled: Unbilled) -> Answer {
+        let waited = self.began - question.since;
         Answer {
             epoch,
             position: question.position,
             token: scored.choice.token,
             confidence: scored.choice.confidence,
             log_probs: scored.log_probs,
-            compute: self.compute,
-            queued: self.began - question.since,
+            compute: self.compute + unbilled.asked,
+            queued: waited.saturating_sub(unbilled.asked),
+            unasked: unbilled.unasked,
         }
     }
 
@@ -234,13 +281,6 @@ impl Scores {
     fn goes_on_at(&self, position: Position) -> bool {
         let count = self.log_probs.len() as u32;
         self.first.0 + count == position.0 && count < Limits::DEFAULT.scores_max
-    }
-}
-
-impl RunningPart {
-    /// Whether `context` is still what it was when the batch began.
-    fn is_of(&self, context: &Context) -> bool {
-        (context.serial, context.epoch) == (self.serial, self.epoch)
     }
 }
 

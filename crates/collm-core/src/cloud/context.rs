@@ -1,6 +1,6 @@
 //! What the cloud holds of one session: the states it was sent, how far they are computed, and what is asked.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{BatchInput, PeerId, Scoring};
 use crate::{
@@ -32,9 +32,19 @@ pub(super) struct Context {
     pub(super) computed: u32,
     pub(super) held: Held,
     pub(super) work: Work,
+    pub(super) unbilled: Unbilled,
     pub(super) used: Time,
     /// Since when it has its slot.
     pub(super) held_since: Time,
+}
+
+/// Engine time spent on the session that no answer has told of yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Unbilled {
+    /// In batches that brought a question nearer to its answer without answering it.
+    pub(super) asked: Duration,
+    /// While no question waited for it.
+    pub(super) unasked: Duration,
 }
 
 /// What was uploaded.
@@ -90,6 +100,7 @@ impl Context {
                 Feed::Tokens => Held::Tokens(Vec::new()),
             },
             work: Work::none(),
+            unbilled: Unbilled::default(),
             used: now,
             held_since: now,
         }
@@ -210,6 +221,13 @@ impl Context {
         end.min(limit) - self.computed
     }
 
+    /// Whether a whole block of the prompt is here, is next, and nothing is asked about it or before it.
+    pub(super) fn has_block_ahead(&self) -> bool {
+        let known = self.held.rows().min(self.prompt);
+        let at_border = self.computed.is_multiple_of(self.block_rows);
+        self.work.is_idle() && at_border && self.computed + self.block_rows <= known
+    }
+
     /// Where to stop after a question: behind it, but a prompt's block is computed whole or to the prompt's end.
     fn end_of_block(&self, position: Position) -> u32 {
         let end = position.0 + 1;
@@ -238,6 +256,12 @@ impl Context {
                 Scoring::of_given(question.position, tokens[question.position.index() + 1], &self.sampling)
             }
         }
+    }
+}
+
+impl Unbilled {
+    pub(super) fn add(&mut self, compute: Duration, asked: bool) {
+        *if asked { &mut self.asked } else { &mut self.unasked } += compute;
     }
 }
 

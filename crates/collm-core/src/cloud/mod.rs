@@ -40,6 +40,8 @@ pub struct CloudConfig {
     /// Rows that the engine computes together in its fastest way; at least 1. A prompt is computed in whole blocks wherever it has
     /// them, what follows never is (invariant 16).
     pub block_rows: u32,
+    /// When prompts are computed.
+    pub prefill: Prefill,
     /// Sessions held at once, with key-value memory or not. More are refused as busy.
     pub contexts_max: u32,
     /// Bytes of hidden states held for all sessions together.
@@ -49,6 +51,16 @@ pub struct CloudConfig {
     /// However many wait, a session that is being answered keeps its slot for so long, and its context for so long after each use: if
     /// those in the middle of an answer took from each other, all would be computed anew for every token.
     pub hold: Duration,
+}
+
+/// When a cloud computes the prompt of a session. Nothing of an answer is computed before it is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Prefill {
+    /// Block by block as it comes up, while nothing is asked: the first ask waits for its own position and not for the prompt.
+    #[default]
+    Ahead,
+    /// At the first ask: a session that never asks costs nothing.
+    OnAsk,
 }
 
 /// What a cloud holds at a moment.

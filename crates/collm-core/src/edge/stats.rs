@@ -36,7 +36,7 @@ pub struct Stats {
     pub waited_network: Duration,
     /// Engine time at the edge.
     pub edge_compute: Duration,
-    /// Engine time in the cloud: this session's share of its batches.
+    /// Engine time in the cloud: this session's share of its batches, up to the last answer.
     pub cloud_compute: Duration,
     /// Time that asks waited in the cloud before their batch began.
     pub cloud_queued: Duration,
@@ -81,7 +81,7 @@ impl Stats {
     }
 
     pub(super) fn count_answer(&mut self, answer: &Answer) {
-        self.cloud_compute += answer.compute;
+        self.cloud_compute += answer.compute + answer.unasked;
         self.cloud_queued += answer.queued;
     }
 }

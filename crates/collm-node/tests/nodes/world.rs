@@ -11,7 +11,7 @@ use std::{
 };
 
 use collm_core::{
-    cloud::CloudConfig,
+    cloud::{CloudConfig, Prefill},
     edge::{BreakerConfig, EdgeConfig, ExactUpload, PromptToken, Request, SecondStage, Source, Token},
     frame::Identity,
     ids::{SessionId, SlotId, TokenId},
@@ -69,6 +69,7 @@ pub(crate) fn cloud_options() -> CloudOptions {
         slots: 4,
         batch_rows_max: 32,
         block_rows: 32,
+        prefill: Prefill::Ahead,
         contexts_max: 8,
         states_bytes_max: 1 << 20,
         idle_max: Duration::from_secs(60),
