@@ -21,6 +21,8 @@ pub(crate) enum BenchCommand {
     Engine(BenchEngineArgs),
     /// Measure what a token costs an edge part, as a share of what it costs the whole model
     Cost(BenchCostArgs),
+    /// Count how often exact answers are the whole model's, token for token
+    Exact(BenchExactArgs),
     /// Measure how the modes bear distance: the same prompts at several round-trip times
     Network(BenchNetworkArgs),
 }
@@ -64,6 +66,44 @@ pub(crate) struct BenchNetworkArgs {
     pub(crate) model: String,
 
     /// Folder for machine, commit, command, rows, summary and chart
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Edge and cloud part answer every prompt in mode exact, greedy and drawn with a seed, over a link whose delay is another one for
+every prompt and jitters; then the whole model answers on the same engine. On quantised weights all answers must be equal.
+
+Examples:
+  collm bench exact --prompts prompts.jsonl
+  collm bench exact --prompts prompts.jsonl --limit 10 --also f16 --out results/2026-01-31-exact")]
+pub(crate) struct BenchExactArgs {
+    /// File of prompts, a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prompts: PathBuf,
+
+    /// Prompts to take from it
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+
+    /// Tokens of an answer at most
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..))]
+    pub(crate) max_tokens: u32,
+
+    /// Longest round trip; each prompt gets another one between none and this
+    #[arg(long, value_name = "TIME", default_value = "30ms", value_parser = super::values::duration)]
+    pub(crate) rtt_max: Duration,
+
+    /// Model to split: path or reference
+    #[arg(long, value_name = "REF", default_value = "smollm2-135m")]
+    pub(crate) model: String,
+
+    /// Measure the model in these types too, converted for the purpose
+    #[arg(long, value_name = "TYPES", value_delimiter = ',')]
+    pub(crate) also: Vec<TensorType>,
+
+    /// Folder for machine, commit, command, rows and summary
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }

@@ -19,7 +19,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::{
     access::{CloudAccessArgs, EdgeAccessArgs, ServerAccess, ServerAccessArgs},
-    bench::{BenchArgs, BenchCommand, BenchCostArgs, BenchEngineArgs, BenchNetworkArgs},
+    bench::{BenchArgs, BenchCommand, BenchCostArgs, BenchEngineArgs, BenchExactArgs, BenchNetworkArgs},
     calibrate::CalibrateArgs,
     chat::ChatArgs,
     config::{CompletionsArgs, ConfigArgs, ConfigCommand, ConfigShowArgs, ManArgs},

@@ -11,6 +11,7 @@ mod encryption;
 mod eval;
 mod exits;
 mod harness;
+mod laws;
 mod memory;
 mod reference;
 mod restarts;

@@ -3,13 +3,11 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use collm_bench::{
-    engine::{Options, Pair, Report, Subject, Summary, Task, compare},
-    requantized,
-};
+use collm_bench::engine::{Options, Pair, Report, Subject, Summary, Task, compare};
 use collm_model::{ModelFile, gguf::TensorType};
 use tempfile::TempDir;
 
+use super::converted;
 use crate::{
     args::BenchEngineArgs,
     models::{self, Located},
@@ -72,10 +70,7 @@ fn convert(
     folder: &Path,
     progress: ProgressMode,
 ) -> anyhow::Result<Subject> {
-    let step = progress.step(format!("converting to {ty}"));
-    let path = folder.join(format!("{ty}.gguf"));
-    requantized::write(file, ty, &path).with_context(|| format!("the model cannot be converted to {ty}"))?;
-    step.done("took");
+    let path = converted::write(file, ty, folder, progress)?;
     let (name, llama_cpp) = match against_original {
         true => (format!("as {ty}, llama.cpp on the original"), file.path().to_owned()),
         false => (format!("as {ty}"), path.clone()),

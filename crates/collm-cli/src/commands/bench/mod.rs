@@ -1,7 +1,9 @@
 //! `collm bench`: measurements that write result folders.
 
+mod converted;
 mod cost;
 mod engine;
+mod exact;
 mod network;
 
 use crate::{args::BenchCommand, ui::progress::ProgressMode};
@@ -10,6 +12,7 @@ pub(super) fn run(command: &BenchCommand, progress: ProgressMode) -> anyhow::Res
     match command {
         BenchCommand::Cost(args) => cost::run(args, progress),
         BenchCommand::Engine(args) => engine::run(args, progress),
+        BenchCommand::Exact(args) => exact::run(args, progress),
         BenchCommand::Network(args) => network::run(args, progress),
     }
 }
