@@ -6,12 +6,11 @@ use anyhow::Context as _;
 use collm_core::{edge::SecondStage, limits::Limits, policy::Mode};
 use collm_http::{Api, Defaults, ModelCard, Origin};
 use collm_node::{CloudEndpoint, EdgeHandle, EdgeNode, EdgeOptions, access::Access};
-use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 
 use crate::{
-    args::ServerAccess, exits::ExitSettings, models, nodes::EdgeSetup, running::Running, text_model::GgufTextModel,
-    ui::progress::ProgressMode,
+    args::ServerAccess, counting, exits::ExitSettings, models, nodes::EdgeSetup, running::Running,
+    text_model::GgufTextModel, ui::progress::ProgressMode,
 };
 
 /// Tokens of an answer whose requester does not say.
@@ -60,15 +59,14 @@ impl EdgeServer {
             cloud: places.cloud,
             limits: Limits::DEFAULT,
         };
-        let metrics = PrometheusBuilder::new().install_recorder().context("cannot start counting")?;
-        collm_node::metrics::describe();
+        let metrics = counting::start()?;
         let edge = EdgeNode::start(options, move || setup.engine.load()).await?;
         step.done("took");
         let model_name = card.name.clone();
         let api = Api::new(edge.clone(), Arc::new(model), card, defaults)
             .with_keys(places.access.keys)
             .with_origins(places.origins)
-            .with_metrics(move || metrics.render());
+            .with_metrics(metrics);
         Ok(Self { listener, edge, model: model_name, cloud, api, access: places.access.access })
     }
 

@@ -7,6 +7,7 @@ mod builtin_exits;
 mod chart;
 mod client;
 mod commands;
+mod counting;
 mod edge_server;
 mod exits;
 mod failure;

@@ -22,6 +22,9 @@ const DIE_WITH_PARENT: &str = "COLLM_DIE_WITH_PARENT";
 pub(crate) struct Ready {
     /// Where it listens.
     pub(crate) listening: SocketAddr,
+    /// Where those who watch over it ask, if that is somewhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 impl Ready {

@@ -2,8 +2,8 @@
 //!
 //! [`router`] builds it around a running edge and a model's text; [`serve`] listens. Each family of endpoints has a file of
 //! its own with its own JSON types: `generate` is this project's, `openai` the one that existing programs speak; what they
-//! share is in `answering`. Errors become responses in one place, `error`. Deliberately absent: tokenisers and templates
-//! (behind [`TextModel`]), sockets to the cloud.
+//! share is in `answering`. What a server tells those who watch over it, the cloud's too, is [`watch`]. Errors become responses
+//! in one place, `error`. Deliberately absent: tokenisers and templates (behind [`TextModel`]), sockets to the cloud.
 
 mod answering;
 mod error;
@@ -16,19 +16,17 @@ mod server;
 mod state;
 mod text;
 mod text_model;
+pub mod watch;
 
 use axum::{
     Router,
     extract::DefaultBodyLimit,
-    http::{
-        HeaderName, Method,
-        header::{AUTHORIZATION, CONTENT_TYPE},
-    },
+    http::{HeaderName, Method},
     middleware,
     routing::{get, post},
 };
 use tower_http::{
-    cors::CorsLayer,
+    cors::{AllowHeaders, CorsLayer},
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
 };
 
@@ -48,7 +46,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub fn router(api: Api) -> Router {
     guarded(&api)
         .merge(page::routes())
-        .route("/health", get(server::health))
+        .route("/health", get(watch::health))
         .route("/ready", get(server::ready))
         .fallback(error::no_such_endpoint)
         .method_not_allowed_fallback(error::wrong_method)
@@ -80,6 +78,7 @@ fn origins(api: &Api) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(api.origins.clone())
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers([AUTHORIZATION, CONTENT_TYPE])
+        // Clients name themselves and what they run on in headers of their own.
+        .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([REQUEST_ID])
 }

@@ -1,11 +1,10 @@
-//! Listening, and the endpoints for those who watch over the process.
+//! Listening, and what those who watch over the edge ask.
 
 use std::{future::Future, io, net::SocketAddr, pin::Pin};
 
 use axum::{
-    Json, Router,
+    Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
     response::IntoResponse,
     serve::{Listener, ListenerExt as _},
 };
@@ -14,11 +13,13 @@ use collm_node::{
     connections::{TlsStream, encrypted},
 };
 use futures::{Stream, StreamExt as _};
-use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, info};
 
-use crate::Api;
+use crate::{
+    Api,
+    watch::{self, Phase},
+};
 
 /// Why the API is not served.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +46,7 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let address = listener.local_addr()?;
     access.check(address)?;
-    info!(%address, encrypted = access.tls.is_some(), "API is ready");
+    info!(%address, encrypted = access.tls.is_some(), "serving HTTP");
     if let Some(tls) = &access.tls {
         let listener = Encrypted(Box::pin(encrypted(listener, tls, b"http/1.1")), address);
         return Ok(axum::serve(listener, router).with_graceful_shutdown(shutdown).await?);
@@ -75,27 +76,13 @@ impl Listener for Encrypted {
     }
 }
 
-/// The process is alive.
-pub(crate) async fn health() -> &'static str {
-    "ok"
+/// `GET /ready`
+pub(crate) async fn ready(State(api): State<Api>) -> impl IntoResponse {
+    let phase = if api.edge.is_running() { Phase::Ready } else { Phase::Stopping };
+    watch::readiness(phase, Some(api.edge.link().name()))
 }
 
-/// Requests can be served. Whether the cloud is there is no condition: without it answers are degraded, not absent.
-pub(crate) async fn ready(State(api): State<Api>) -> (StatusCode, Json<Readiness>) {
-    let (code, status) = match api.edge.is_running() {
-        true => (StatusCode::OK, "ready"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "stopped"),
-    };
-    (code, Json(Readiness { status, cloud: api.edge.link().name() }))
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Readiness {
-    status: &'static str,
-    /// `none`, `untried`, `up` or `down`, as the last answer found it.
-    cloud: &'static str,
-}
-
+/// `GET /metrics`
 pub(crate) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], (api.render_metrics)())
+    watch::metrics(&api.render_metrics)
 }

@@ -6,7 +6,7 @@ use axum::http::HeaderValue;
 use collm_core::policy::{Mode, Thresholds};
 use collm_node::{EdgeHandle, access::Keys};
 
-use crate::TextModel;
+use crate::{TextModel, watch::RenderMetrics};
 
 /// A running edge, its model's text, and what requests leave open. Cheap to clone.
 #[derive(Clone)]
@@ -18,7 +18,7 @@ pub struct Api {
     pub(crate) started: SystemTime,
     pub(crate) keys: Arc<Keys>,
     pub(crate) origins: Vec<Origin>,
-    pub(crate) render_metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    pub(crate) render_metrics: RenderMetrics,
 }
 
 /// Where a web page comes from, as browsers say it: `https://host:port`.

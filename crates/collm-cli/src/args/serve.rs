@@ -22,6 +22,7 @@ Examples:
   collm cloud --part parts/cloud.gguf
   collm cloud --part parts/cloud.gguf --listen 0.0.0.0:7070 --tls-cert cert.pem --tls-key key.pem --api-key-file keys
   collm cloud --model smollm2-135m --listen 127.0.0.1:7070 --slots 8 --states-memory 1GiB
+  collm cloud --part parts/cloud.gguf --metrics 127.0.0.1:9464
 
 The first line on stdout is one JSON object with the address; then it is ready. Ctrl-c lets answers under way finish."
 )]
@@ -47,6 +48,10 @@ pub(crate) struct CloudArgs {
 
     #[command(flatten)]
     pub(crate) access: ServerAccessArgs,
+
+    /// Serve /metrics, /health and /ready here, in the open and without keys: on 127.0.0.1, or where --allow-remote allows it
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) metrics: Option<String>,
 
     #[command(flatten)]
     pub(crate) engine: EngineArgs,

@@ -1,12 +1,16 @@
 //! `collm cloud`: serves a cloud part, or a whole model, to edges.
 
+use std::future::pending;
+
 use anyhow::Context as _;
+use collm_http::watch::{self, Phase};
 use collm_node::{CloudNode, CloudOptions, access::Access};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch as latest};
 
 use crate::{
     args::{CloudArgs, SplitShapeArgs},
     commands::{interrupted, runtime},
+    counting,
     failure::usage,
     models,
     nodes::{CloudSetup, EngineSettings},
@@ -45,23 +49,52 @@ fn settle(args: &CloudArgs, progress: ProgressMode) -> anyhow::Result<CloudSetup
 }
 
 async fn serve(args: &CloudArgs, access: Access, setup: CloudSetup, progress: ProgressMode) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(&args.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}; choose another --listen", args.listen))?;
-    let listening = listener.local_addr()?;
+    let listener = listen(&args.listen, "--listen").await?;
+    let (phase, phases) = latest::channel(Phase::Loading);
+    let watchers = match &args.metrics {
+        Some(place) => Some(listen(place, "--metrics").await?),
+        None => None,
+    };
+    let ready = Ready {
+        listening: listener.local_addr()?,
+        metrics: watchers.as_ref().map(TcpListener::local_addr).transpose()?,
+    };
+    // Who may compute in this cloud is not who may see its numbers: its keys are not asked for there.
+    let in_the_open = Access { allow_remote: access.allow_remote, ..Access::default() };
+    let watch =
+        watchers.map(|listener| anyhow::Ok((listener, watch::router(phases, counting::start()?)))).transpose()?;
+    let watched = async {
+        match watch {
+            Some((listener, router)) => collm_http::serve(listener, router, in_the_open, pending()).await,
+            None => pending().await,
+        }
+    };
     let options = CloudOptions { access, drain_deadline: args.stopping.drain, ..CloudOptions::new(setup.config) };
     let source = setup.engine;
     let scheme = if options.access.tls.is_some() { "https" } else { "http" };
-    let url = format!("{scheme}://{listening}");
+    let url = format!("{scheme}://{}", ready.listening);
     let _note = Running::here("cloud", &models::public_name(&source.file), url, None).note();
     let step = progress.step(format!("loading {}", source.file.path().display()));
+    let loaded = phase.clone();
     // The address is told once the engine is there, so that whoever waits for it can ask at once.
     let load_and_tell = move || {
         let engine = source.load()?;
         step.done("took");
-        Ready { listening }.announce()?;
+        loaded.send_replace(Phase::Ready);
+        ready.announce()?;
         anyhow::Ok(engine)
     };
-    CloudNode::serve(listener, options, load_and_tell, interrupted()).await?;
-    Ok(())
+    let stopping = async {
+        interrupted().await;
+        phase.send_replace(Phase::Stopping);
+    };
+    tokio::select! {
+        served = CloudNode::serve(listener, options, load_and_tell, stopping) => Ok(served?),
+        failed = watched => Ok(failed?),
+    }
+}
+
+async fn listen(place: &str, option: &str) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(place).await;
+    bound.with_context(|| format!("cannot listen on {place}; choose another {option}"))
 }

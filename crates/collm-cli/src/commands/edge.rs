@@ -42,7 +42,7 @@ fn settle(args: &EdgeArgs, progress: ProgressMode) -> anyhow::Result<EdgeSetup> 
 
 async fn serve(setup: EdgeSetup, places: EdgePlaces, drain: Duration, progress: ProgressMode) -> anyhow::Result<()> {
     let server = EdgeServer::start(setup, places, progress).await?;
-    Ready { listening: server.address()? }.announce()?;
+    Ready { listening: server.address()?, metrics: None }.announce()?;
     let _note = server.running()?.note();
     let (told, stopping) = oneshot::channel();
     let shutdown = async {

@@ -23,7 +23,7 @@ async fn serve(args: &LinkArgs) -> anyhow::Result<()> {
     let link = Link::start(&args.listen, &args.to, args.spec())
         .await
         .with_context(|| format!("cannot listen on {}; choose another --listen", args.listen))?;
-    Ready { listening: link.local_addr() }.announce()?;
+    Ready { listening: link.local_addr(), metrics: None }.announce()?;
     interrupted().await;
     let passed = link.control().counters();
     link.shutdown(GRACE).await;

@@ -72,6 +72,8 @@ pub struct Occupancy {
     pub contexts: usize,
     /// Sessions with key-value memory.
     pub slots: usize,
+    /// Positions whose keys and values are in a slot.
+    pub positions: usize,
     /// Bytes of uploads held.
     pub states_bytes: usize,
     /// Sessions with an open question.
@@ -187,10 +189,12 @@ impl Cloud {
     /// What is held now.
     pub fn occupancy(&self) -> Occupancy {
         let contexts = self.contexts.values();
+        let computed = contexts.clone().filter(|context| context.slot.is_some());
         Occupancy {
             peers: self.peers.len(),
             contexts: self.contexts.len(),
-            slots: contexts.clone().filter(|context| context.slot.is_some()).count(),
+            slots: computed.clone().count(),
+            positions: computed.map(|context| context.computed as usize).sum(),
             states_bytes: self.states_bytes(),
             waiting: contexts.filter(|context| !context.work.is_idle()).count(),
         }

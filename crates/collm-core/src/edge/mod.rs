@@ -6,6 +6,7 @@
 mod batch;
 mod breaker;
 mod event;
+mod occupancy;
 mod outlook;
 mod output;
 mod parked;
@@ -21,6 +22,7 @@ use std::{
 
 pub use breaker::BreakerConfig;
 pub use event::{Event, FinishReason, Loss, PromptToken, Source, Token};
+pub use occupancy::Occupancy;
 pub use output::{Batch, BatchOutcome, Job, JobOutcome, Output, Stage, StreamId};
 pub use request::{Request, SubmitError};
 pub use stats::Stats;

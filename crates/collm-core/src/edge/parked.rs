@@ -45,6 +45,11 @@ impl Ground {
         Self { slot, first_filled: 0, second_filled: 0, epoch: Epoch(0), uplink }
     }
 
+    /// Positions in the slot, and bytes of states kept for the cloud.
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.first_filled as usize, self.uplink.states_bytes())
+    }
+
     /// Forgets positions from `length` on.
     fn truncate(&mut self, length: u32, out: &mut VecDeque<Output>) {
         if self.first_filled > length {

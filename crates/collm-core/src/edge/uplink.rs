@@ -62,6 +62,11 @@ impl Uplink {
         self.sent
     }
 
+    /// Memory of the states that are kept for a replay.
+    pub(super) fn states_bytes(&self) -> usize {
+        self.log.bytes()
+    }
+
     /// From when on a stream should be opened, if the breaker allows it.
     pub(super) fn wanted_from(&self) -> Option<Time> {
         match self.state {

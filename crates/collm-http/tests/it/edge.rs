@@ -82,6 +82,12 @@ pub(crate) async fn failing_edge(call: u64) -> EdgeHandle {
 async fn start(adapt: impl FnOnce(ScriptedEngine) -> ScriptedEngine + Send + 'static) -> EdgeHandle {
     let script = Script { turn_ends: 0.0, ..Script::default() };
     let sizes = Sizes { slots: 2, context: CONTEXT as usize, batch_rows_max: 32 };
+    let options = EdgeOptions { config: config(), judges: Default::default(), cloud: None, limits: Limits::DEFAULT };
+    let engine = move || Ok::<_, Infallible>(adapt(ScriptedEngine::edge(script, sizes)));
+    EdgeNode::start(options, engine).await.expect("a scripted engine always loads")
+}
+
+pub(crate) fn config() -> EdgeConfig {
     let identity = Identity {
         pair: "5c".repeat(8),
         source: "a0".repeat(32),
@@ -89,7 +95,7 @@ async fn start(adapt: impl FnOnce(ScriptedEngine) -> ScriptedEngine + Send + 'st
         width: WIDTH as u32,
         vocabulary: VOCABULARY,
     };
-    let config = EdgeConfig {
+    EdgeConfig {
         identity,
         second: SecondStage::Tail,
         has_exit1: true,
@@ -105,10 +111,7 @@ async fn start(adapt: impl FnOnce(ScriptedEngine) -> ScriptedEngine + Send + 'st
         exact_upload: ExactUpload::States,
         ask_deadline: Duration::from_secs(60),
         breaker: BreakerConfig::default(),
-    };
-    let options = EdgeOptions { config, judges: Default::default(), cloud: None, limits: Limits::DEFAULT };
-    let engine = move || Ok::<_, Infallible>(adapt(ScriptedEngine::edge(script, sizes)));
-    EdgeNode::start(options, engine).await.expect("a scripted engine always loads")
+    }
 }
 
 pub(crate) async fn api() -> Router {

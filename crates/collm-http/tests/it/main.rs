@@ -3,6 +3,7 @@
 mod async_openai;
 mod edge;
 mod generate;
+mod leaving;
 mod openai;
 mod page;
 mod serving;

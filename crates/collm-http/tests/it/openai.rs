@@ -334,6 +334,12 @@ async fn what_is_not_honoured_is_refused_by_name() {
         ("best_of", json!(3)),
         ("suffix", json!("END")),
         ("modalities", json!(["text", "audio"])),
+        ("stop_token_ids", json!([3])),
+        ("bad_words", json!(["NO"])),
+        ("use_beam_search", json!(true)),
+        ("repetition_penalty", json!(1.1)),
+        ("typical_p", json!(0.9)),
+        ("skip_special_tokens", json!(false)),
     ];
     for (field, value) in cases {
         for (path, mut body) in [(TEXT, json!({"prompt": "HI"})), (CHAT, json!({"messages": hello()}))] {
@@ -349,7 +355,8 @@ async fn what_is_not_honoured_is_refused_by_name() {
     let neutral = json!({
         "prompt": "HI", "logprobs": null, "echo": false, "response_format": {"type": "text"}, "tools": [],
         "logit_bias": {}, "presence_penalty": 0, "frequency_penalty": 0.0, "best_of": 1, "suffix": "", "n": null,
-        "metadata": {"who": "knows"},
+        "metadata": {"who": "knows"}, "repetition_penalty": 1, "length_penalty": 1.0, "typical_p": null,
+        "skip_special_tokens": true, "use_beam_search": false, "parallel_tool_calls": true, "user": "me",
     });
     answer(&api, TEXT, neutral).await;
 }

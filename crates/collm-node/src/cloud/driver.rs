@@ -12,7 +12,7 @@ use collm_core::{
 };
 use collm_engine::Engine;
 use collm_exec::CloudExecutor;
-use collm_wire::{proto::CloudFrame, status};
+use collm_wire::{frame_bytes, proto::CloudFrame, status};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Status;
@@ -22,7 +22,7 @@ use super::CloudServeError;
 use crate::{
     clock::Clock,
     engine_thread::{EngineStartError, EngineThread},
-    metrics,
+    metrics::cloud as metrics,
 };
 
 /// What streams and engine report. Bounded, so that edges cannot send faster than the cloud reads; those who report wait,
@@ -65,6 +65,7 @@ impl Driver {
         F: FnOnce() -> Result<E, R> + Send + 'static,
         R: Into<Box<dyn Error + Send + Sync>>,
     {
+        metrics::record_start(&config);
         let engine = EngineThread::start("cloud-engine", move || {
             make_engine().map(|engine| performer(CloudExecutor::new(engine), report))
         });
@@ -84,6 +85,8 @@ impl Driver {
         drain: CancellationToken,
         closed: CancellationToken,
     ) -> Result<(), CloudServeError> {
+        // Told from the start, and not from the first edge on.
+        metrics::record_occupancy(self.core.occupancy());
         let mut draining = false;
         while !closed.is_cancelled() {
             tokio::select! {
@@ -155,7 +158,10 @@ impl Driver {
             ToEdge::Refused(refusal) => Some(status(refusal)),
             _ => None,
         };
-        let sent = peer.outgoing.try_send(Ok(frame.into()));
+        metrics::record_told(&frame);
+        let frame: CloudFrame = frame.into();
+        metrics::record_sent(frame_bytes(&frame));
+        let sent = peer.outgoing.try_send(Ok(frame));
         let ended = end.map(|status| peer.outgoing.try_send(Err(status))).transpose();
         if sent.is_err() || ended.is_err() {
             debug!(peer = id.0, "an edge does not read its answers, or has left");

@@ -14,7 +14,7 @@ use collm_core::{
     limits::Limits,
 };
 use collm_wire::{
-    AUTHORIZATION_METADATA, SessionParser, parse_open,
+    AUTHORIZATION_METADATA, SessionParser, frame_bytes, parse_open,
     proto::{CloudFrame, EdgeFrame, cloud_server::Cloud},
 };
 use tokio::{
@@ -27,7 +27,10 @@ use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap};
 use tracing::{Instrument, Span, debug, field, info_span};
 
 use super::driver::{Arrival, Peer};
-use crate::access::{Keys, bearer};
+use crate::{
+    access::{Keys, bearer},
+    metrics::cloud as metrics,
+};
 
 /// How long a stream may be open without saying what for.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
@@ -70,9 +73,12 @@ impl Cloud for Sessions {
     type SessionStream = ReceiverStream<Result<CloudFrame, Status>>;
 
     async fn session(&self, request: Request<Streaming<EdgeFrame>>) -> Result<Response<Self::SessionStream>, Status> {
-        self.check_key(request.metadata())?;
+        self.check_key(request.metadata()).inspect_err(|_| metrics::record_refused("key"))?;
         let room = Arc::clone(&self.room).try_acquire_owned();
-        let room = room.map_err(|_| Status::resource_exhausted("too many streams are open; retry later"))?;
+        let room = room.map_err(|_| {
+            metrics::record_refused("streams");
+            Status::resource_exhausted("too many streams are open; retry later")
+        })?;
         let id = PeerId(self.next_peer.fetch_add(1, Ordering::Relaxed));
         let (outgoing, to_edge) = mpsc::channel(OUTGOING_FRAMES_MAX);
         let gone = CancellationToken::new();
@@ -150,7 +156,10 @@ impl Reader {
 
 async fn next(incoming: &mut Streaming<EdgeFrame>) -> Result<EdgeFrame, End> {
     match incoming.message().await {
-        Ok(Some(message)) => Ok(message),
+        Ok(Some(message)) => {
+            metrics::record_received(frame_bytes(&message));
+            Ok(message)
+        }
         Ok(None) => Err(End::Down),
         Err(status) if is_malformed(&status) => Err(End::Refused(Refusal {
             code: RefusalCode::Malformed,

@@ -8,7 +8,10 @@ use std::{
 
 use collm_core::{
     confidence::ConfidenceMeasure,
-    edge::{Batch, BatchOutcome, Edge, EdgeConfig, Event, FinishReason, Output, Request, StreamId, SubmitError},
+    edge::{
+        Batch, BatchOutcome, Edge, EdgeConfig, Event, FinishReason, Output, Request, SecondStage, Source, StreamId,
+        SubmitError,
+    },
     frame::{Open, ToCloud, ToEdge},
     ids::{SessionId, SlotId},
 };
@@ -21,12 +24,13 @@ use super::{
     AnswerEvent, Finished, LinkState, Traffic,
     connection::{CloudChannel, Uplink},
     handle::{AnswerId, Command, Submitted},
+    round_trip::Questions,
 };
 use crate::{
     answer::finish_name,
     clock::Clock,
     engine_thread::{EngineStartError, EngineThread},
-    metrics,
+    metrics::edge as metrics,
 };
 
 /// What streams and engine report. Bounded, so that a cloud cannot send faster than the edge reads; those who report wait,
@@ -57,7 +61,7 @@ pub(super) struct Driver {
     /// Under way, by session: it makes one at a time.
     answers: BTreeMap<SessionId, Answering>,
     answers_made: u64,
-    streams: BTreeMap<StreamId, Uplink>,
+    streams: BTreeMap<StreamId, Line>,
     /// Streams that failed, which the core has not been told yet: it takes no input before its outputs are done.
     lost: VecDeque<(StreamId, String)>,
     /// Who waits for the last answer. Not empty: no new requests are taken.
@@ -66,6 +70,15 @@ pub(super) struct Driver {
     link: watch::Sender<LinkState>,
     /// Of the exits.
     measures: [ConfidenceMeasure; 2],
+    second: SecondStage,
+    /// Who scores the batch under way.
+    exit: Source,
+}
+
+/// One stream.
+struct Line {
+    uplink: Uplink,
+    questions: Questions,
 }
 
 /// One answer under way.
@@ -90,7 +103,8 @@ impl Driver {
         R: Into<Box<dyn Error + Send + Sync>>,
     {
         let (report, arrivals) = mpsc::channel(ARRIVALS_MAX);
-        let link = watch::Sender::new(if cloud.is_some() { LinkState::Untried } else { LinkState::NoCloud });
+        let link = if cloud.is_some() { LinkState::Untried } else { LinkState::NoCloud };
+        metrics::record_start(&config, link);
         let (second, measures) = (config.second, judges.measures());
         let results = report.clone();
         let engine = EngineThread::start("edge-engine", move || {
@@ -108,8 +122,10 @@ impl Driver {
             streams: BTreeMap::new(),
             lost: VecDeque::new(),
             drained: Vec::new(),
-            link,
+            link: watch::Sender::new(link),
             measures,
+            second,
+            exit: Source::Exit1,
         })
     }
 
@@ -119,11 +135,15 @@ impl Driver {
     }
 
     fn link_is(&self, state: LinkState) {
-        self.link.send_if_modified(|known| std::mem::replace(known, state) != state);
+        if self.link.send_if_modified(|known| std::mem::replace(known, state) != state) {
+            metrics::record_link(state);
+        }
     }
 
     /// Runs until all handles and answers are dropped, or drained, or the engine is gone.
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        // Told from the start, and not from the first request on.
+        metrics::record_occupancy(self.core.occupancy());
         while !self.is_drained() {
             tokio::select! {
                 command = commands.recv() => match command {
@@ -173,7 +193,7 @@ impl Driver {
 
     fn submit(&mut self, request: Request) -> Result<Submitted, SubmitError> {
         let mode = request.mode.name();
-        let session = self.core.submit(self.clock.now(), request)?;
+        let session = self.core.submit(self.clock.now(), request).inspect_err(metrics::record_refused)?;
         let span = info_span!("answer", %session, mode);
         let (events, received) = mpsc::unbounded_channel();
         self.answers_made += 1;
@@ -196,12 +216,16 @@ impl Driver {
             Arrival::Frame { stream, frame, bytes } if self.streams.contains_key(&stream) => {
                 self.count(stream.session, Traffic { frames_down: 1, bytes_down: bytes, ..Traffic::default() });
                 self.link_is(LinkState::Up);
+                self.time(stream, &frame);
                 self.core.handle_frame(now, stream, frame);
             }
             Arrival::LinkDown(stream, why) => self.lose(stream, why),
             // Of a stream that the core has given up.
             Arrival::Frame { .. } => {}
-            Arrival::Computed(outcome) => self.core.handle_compute(now, outcome),
+            Arrival::Computed(outcome) => {
+                metrics::record_outcome(&outcome, self.exit);
+                self.core.handle_compute(now, outcome);
+            }
         }
     }
 
@@ -212,6 +236,7 @@ impl Driver {
             self.core.handle_link_down(self.clock.now(), stream, why);
             self.perform_outputs();
         }
+        metrics::record_occupancy(self.core.occupancy());
     }
 
     fn perform_outputs(&mut self) {
@@ -220,7 +245,7 @@ impl Driver {
                 Output::Connect(stream, open) => self.connect(stream, open),
                 Output::Transmit(stream, frame) => self.transmit(stream, frame),
                 Output::Disconnect(stream) => self.disconnect(stream),
-                Output::Compute(batch) => self.engine.submit(Work::Run(batch)),
+                Output::Compute(batch) => self.compute(batch),
                 Output::Truncate(slot, length) => self.engine.submit(Work::Truncate(slot, length)),
                 Output::Free(slot) => self.engine.submit(Work::Free(slot)),
                 Output::Event(session, event) => self.tell(session, event),
@@ -233,14 +258,15 @@ impl Driver {
             return self.lost.push_back((stream, "no cloud is configured".into()));
         };
         let uplink = cloud.connect(stream, &open, self.report.clone());
-        self.streams.insert(stream, uplink);
+        self.streams.insert(stream, Line { uplink, questions: Questions::default() });
         self.transmit(stream, ToCloud::Open(open));
     }
 
     fn transmit(&mut self, stream: StreamId, frame: ToCloud) {
         // The core may not know yet that this stream failed.
-        let Some(uplink) = self.streams.get_mut(&stream) else { return };
-        match uplink.send(frame) {
+        let Some(line) = self.streams.get_mut(&stream) else { return };
+        line.questions.sent(&frame, self.clock.now());
+        match line.uplink.send(frame) {
             Ok(bytes) => self.count(stream.session, Traffic { frames_up: 1, bytes_up: bytes, ..Traffic::default() }),
             Err(overflow) => self.lose(stream, overflow.to_string()),
         }
@@ -260,12 +286,25 @@ impl Driver {
 
     /// Ends a stream, if it has not ended before.
     fn drop_uplink(&mut self, stream: StreamId) -> bool {
-        let Some(uplink) = self.streams.remove(&stream) else { return false };
+        let Some(Line { uplink, .. }) = self.streams.remove(&stream) else { return false };
         let (frames, bytes) = uplink.unsent();
         if let Some(answering) = self.answers.get_mut(&stream.session) {
             answering.traffic.retract_up(frames, bytes);
         }
         true
+    }
+
+    fn compute(&mut self, batch: Batch) {
+        metrics::record_batch(&batch);
+        self.exit = metrics::exit_of(&batch, self.second);
+        self.engine.submit(Work::Run(batch));
+    }
+
+    fn time(&mut self, stream: StreamId, frame: &ToEdge) {
+        let line = self.streams.get_mut(&stream);
+        if let Some(round_trip) = line.and_then(|line| line.questions.arrived(frame, self.clock.now())) {
+            metrics::record_round_trip(round_trip);
+        }
     }
 
     fn count(&mut self, session: SessionId, traffic: Traffic) {

@@ -5,6 +5,7 @@ mod driver;
 mod handle;
 mod outbox;
 mod probe;
+mod round_trip;
 
 use std::{error::Error, net::IpAddr, ops::AddAssign, time::Duration};
 
@@ -124,6 +125,9 @@ pub enum LinkState {
 }
 
 impl LinkState {
+    /// All there are.
+    pub const ALL: [Self; 4] = [Self::NoCloud, Self::Untried, Self::Up, Self::Down];
+
     /// The word for programs.
     pub fn name(self) -> &'static str {
         match self {

@@ -318,6 +318,11 @@ impl Session {
         }
     }
 
+    /// Positions in the slot, and bytes of states kept for the cloud.
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.first_filled as usize, self.uplink.states_bytes())
+    }
+
     fn id(&self) -> SessionId {
         self.request.session
     }
