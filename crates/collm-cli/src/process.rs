@@ -74,6 +74,11 @@ impl Server {
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// Whether it has not ended by itself.
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
 }
 
 impl Drop for Server {

@@ -10,6 +10,7 @@ mod error;
 mod fields;
 mod generate;
 mod keys;
+mod link;
 mod openai;
 mod page;
 mod server;
@@ -70,6 +71,7 @@ fn guarded(api: &Api) -> Router<Api> {
         .route("/tokenizer_info", get(text::tokenizer_info))
         .route("/props", get(text::props))
         .route("/metrics", get(server::metrics))
+        .merge(api.emulated_link.clone().map_or_else(Router::new, link::routes))
         .route_layer(middleware::from_fn_with_state(api.clone(), keys::check))
 }
 

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use axum::http::HeaderValue;
 use collm_core::policy::{Mode, Thresholds};
+use collm_link::LinkControl;
 use collm_node::{EdgeHandle, access::Keys};
 
 use crate::{TextModel, watch::RenderMetrics};
@@ -19,6 +20,8 @@ pub struct Api {
     pub(crate) keys: Arc<Keys>,
     pub(crate) origins: Vec<Origin>,
     pub(crate) render_metrics: RenderMetrics,
+    /// In the way to the cloud, where that is only played.
+    pub(crate) emulated_link: Option<LinkControl>,
 }
 
 /// Where a web page comes from, as browsers say it: `https://host:port`.
@@ -58,6 +61,7 @@ impl Api {
             keys: Arc::new(Keys::default()),
             origins: Vec::new(),
             render_metrics: Arc::new(String::new),
+            emulated_link: None,
         }
     }
 
@@ -79,6 +83,13 @@ impl Api {
     #[must_use]
     pub fn with_metrics(mut self, render: impl Fn() -> String + Send + Sync + 'static) -> Self {
         self.render_metrics = Arc::new(render);
+        self
+    }
+
+    /// Lets those who may ask cut and mend this link, which is in the way to the cloud, at `/link` and on the page.
+    #[must_use]
+    pub fn with_emulated_link(mut self, link: LinkControl) -> Self {
+        self.emulated_link = Some(link);
         self
     }
 

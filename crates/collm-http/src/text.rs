@@ -5,7 +5,9 @@ use collm_core::{ids::TokenId, policy::Mode};
 use collm_node::text::Utf8Stream;
 use serde::Serialize;
 
-use crate::{Api, Markup, TextModel, TokenizerInfo, error::ApiError, fields::Fields, openai::conversation};
+use crate::{
+    Api, Markup, TextModel, TokenizerInfo, error::ApiError, fields::Fields, link::LinkReport, openai::conversation,
+};
 
 /// `POST /tokenize`: the tokens of `content` (or `prompt`), a text, or of `messages`, a conversation. As in a request for an
 /// answer, those that the model wants before every text are among them, unless `add_special` is `false`. `parse_special: false` takes markup in a text for
@@ -83,6 +85,7 @@ pub(crate) async fn props(State(api): State<Api>) -> Json<Props> {
         mode: api.defaults.mode.name(),
         threshold: api.defaults.thresholds.exit2.value(),
         max_tokens: api.defaults.tokens_max,
+        link: api.emulated_link.as_ref().map(LinkReport::of),
     })
 }
 
@@ -96,4 +99,7 @@ pub(crate) struct Props {
     mode: &'static str,
     threshold: f32,
     max_tokens: u32,
+    /// Where the way to the cloud is emulated, and may be cut at `/link`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<LinkReport>,
 }

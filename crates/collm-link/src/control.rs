@@ -113,7 +113,8 @@ impl LinkControl {
         self.until(|state| state.cuts != cuts).await;
     }
 
-    pub(crate) fn is_cut(&self) -> bool {
+    /// Whether it was cut and not restored since.
+    pub fn is_cut(&self) -> bool {
         self.0.state.borrow().mode == Mode::Cut
     }
 

@@ -13,7 +13,7 @@ use collm_core::{
 use serde::Serialize;
 
 use crate::{
-    AnswerEvent, AnswerStream, Finished,
+    AnswerEvent, AnswerStream, Finished, Traffic,
     text::{StopStrings, TextStream, Vocabulary},
 };
 
@@ -53,6 +53,12 @@ pub struct AnswerToken {
     pub degraded: bool,
     /// Time the edge stood still for it.
     pub waited_ms: f64,
+    /// From the ask to the cloud's answer; none where the edge did not ask about this token.
+    pub round_trip_ms: Option<f64>,
+    /// Encoded messages to the cloud from the request to this token.
+    pub bytes_up: u64,
+    /// Encoded messages from the cloud from the request to this token.
+    pub bytes_down: u64,
     /// What else was thought where it was decided, if the request asks for it. Each API has its own words for that.
     #[serde(skip)]
     pub log_probs: Option<LogProbs>,
@@ -190,12 +196,12 @@ impl AnswerWriter {
         loop {
             match self.stream.next().await? {
                 // Of before the edge heard that the text is complete.
-                AnswerEvent::Token(_) | AnswerEvent::Degraded(_) if self.stopped => {}
+                AnswerEvent::Token(..) | AnswerEvent::Degraded(_) if self.stopped => {}
                 AnswerEvent::Prompt(token) => {
                     self.prompt.push(token.clone());
                     return Some(Progress::Prompt(token));
                 }
-                AnswerEvent::Token(token) => return Some(self.take_token(token)),
+                AnswerEvent::Token(token, traffic) => return Some(self.take_token(token, traffic)),
                 AnswerEvent::Degraded(loss) => {
                     self.losses.push(loss.to_string());
                     return Some(Progress::Degraded(loss));
@@ -221,7 +227,7 @@ impl AnswerWriter {
         Err(AnswerFailed("it ended without a last event".into()))
     }
 
-    fn take_token(&mut self, token: Token) -> Progress {
+    fn take_token(&mut self, token: Token, traffic: Traffic) -> Progress {
         let ends = self.vocabulary.is_end(token.id);
         let bytes = if ends { &[] } else { self.vocabulary.token_bytes(token.id) };
         let piece = self.text.push(bytes);
@@ -230,7 +236,7 @@ impl AnswerWriter {
             self.stream.finish(FinishReason::Stop);
         }
         self.shown.push_str(&piece.shown);
-        let token = AnswerToken::new(token, piece.own);
+        let token = AnswerToken::new(token, piece.own, traffic);
         self.tokens.push(token.clone());
         Progress::Token { token, shown: piece.shown }
     }
@@ -257,7 +263,7 @@ impl AnswerWriter {
 }
 
 impl AnswerToken {
-    fn new(token: Token, text: String) -> Self {
+    fn new(token: Token, text: String, traffic: Traffic) -> Self {
         Self {
             id: token.id.0,
             text,
@@ -265,6 +271,9 @@ impl AnswerToken {
             confidence: token.confidence,
             degraded: token.degraded,
             waited_ms: milliseconds(token.waited),
+            round_trip_ms: token.round_trip.map(milliseconds),
+            bytes_up: traffic.bytes_up,
+            bytes_down: traffic.bytes_down,
             log_probs: token.log_probs,
         }
     }

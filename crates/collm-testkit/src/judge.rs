@@ -115,6 +115,9 @@ impl Answer {
             "not the confidence of its exit: {token:?}"
         );
         assert_eq!(token.log_probs, scored.log_probs, "not the log-probabilities of its exit: {token:?}");
+        let asked = source == Source::Cloud && self.request.mode != Mode::Cloud;
+        assert_eq!(token.round_trip.is_some(), asked, "a round trip is told where the cloud was asked: {token:?}");
+        assert!(token.round_trip <= Some(self.ask_deadline), "answered after the deadline: {token:?}");
         self.tokens.push(token);
     }
 
@@ -274,6 +277,7 @@ mod tests {
             log_probs: scored.log_probs,
             degraded: false,
             waited: Duration::ZERO,
+            round_trip: (source == Source::Cloud).then_some(Duration::ZERO),
         }
     }
 
@@ -329,6 +333,12 @@ mod tests {
     #[should_panic(expected = "beyond the deadline")]
     fn too_much_patience_is_caught() {
         second(|token| Token { waited: Duration::from_secs(3), ..token });
+    }
+
+    #[test]
+    #[should_panic(expected = "a round trip is told where the cloud was asked")]
+    fn an_ask_without_a_round_trip_is_caught() {
+        second(|token| Token { round_trip: None, ..token });
     }
 
     #[test]

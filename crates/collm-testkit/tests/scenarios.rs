@@ -87,6 +87,7 @@ fn every_unsure_token_waits_for_one_round_trip() {
     for token in &world.answer(1).tokens[1..] {
         // There, a batch of one row, and back.
         assert_eq!(token.waited, ms(LATENCY_MS + 2 + LATENCY_MS), "{token:?}");
+        assert_eq!(token.round_trip, Some(token.waited));
     }
     assert_eq!((stats.positions_uploaded, stats.positions_replayed, stats.connections), (8 + 15, 0, 1));
 }

@@ -14,15 +14,20 @@ use super::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Fetches the model, splits it, starts a cloud and an edge as two processes behind an emulated link, and shows who wrote which
-token. Then it measures the same answer in every mode.
+token. Then it measures the same answer in every mode. With --page it serves the edge's page instead, with a button that cuts the link.
 
 Examples:
   collm demo
-  collm demo \"Write a haiku about rivers\" --rtt 80ms --threshold 0.9")]
+  collm demo \"Write a haiku about rivers\" --rtt 80ms --threshold 0.9
+  collm demo --page                                  then open the address that it prints")]
 pub(crate) struct DemoArgs {
     /// What to answer
     #[arg(value_name = "PROMPT", default_value = "Give me three tips for better sleep.")]
     pub(crate) prompt: String,
+
+    /// Serve the edge's page on 127.0.0.1 until ctrl-c, on any free port unless one is given
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0", conflicts_with_all = ["prompt", "max_tokens"])]
+    pub(crate) page: Option<u16>,
 
     /// Round-trip time of the link
     #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = values::duration)]

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{ArgGroup, Args, ValueEnum};
 use collm_core::{cloud::Prefill, confidence::ConfidenceMeasure, policy::Threshold};
 use collm_http::Origin;
+use collm_link::LinkSpec;
 
 use super::{
     CloudAccessArgs, EngineArgs, ServerAccessArgs, UploadArgs,
@@ -151,6 +152,10 @@ pub(crate) struct EdgeArgs {
 
     #[command(flatten)]
     pub(crate) upload: UploadArgs,
+
+    /// Go to the cloud through an emulated link, which the page can cut; for demonstrations on one machine
+    #[arg(long, value_name = "RTT,RATE", hide = true, requires = "cloud", value_parser = values::link)]
+    pub(crate) emulate_link: Option<LinkSpec>,
 
     /// Confidence from which on the edge's own guess is taken where a request does not say, or auto: what was calibrated for the edge part [default: what was calibrated, else 0.8]
     #[arg(long, value_name = "auto|0..1", value_parser = values::threshold_or_auto)]

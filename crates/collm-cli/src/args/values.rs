@@ -6,6 +6,7 @@ use collm_core::{
     confidence::ConfidenceMeasure,
     policy::{Mode, Threshold},
 };
+use collm_link::{Bandwidth, BandwidthError, LinkSpec};
 use collm_model::split::{LayerListError, parse_layer_list};
 
 /// `10-11,16-29` or `15`: layers in the order they run.
@@ -71,6 +72,14 @@ pub(crate) fn mode(text: &str) -> Result<Mode, String> {
     named.ok_or_else(|| format!("the modes are {}", Mode::ALL.map(Mode::name).join(", ")))
 }
 
+/// `20ms,30mbit`: an emulated link, the bandwidth each way.
+pub(crate) fn link(text: &str) -> Result<LinkSpec, String> {
+    let (rtt, rate) = text.split_once(',').ok_or("write a round trip and a bandwidth as in 20ms,30mbit")?;
+    let bandwidth: Bandwidth = rate.parse().map_err(|error: BandwidthError| error.to_string())?;
+    let spec = LinkSpec { rtt: duration(rtt)?, up: bandwidth, down: bandwidth, ..LinkSpec::PERFECT };
+    spec.validated().map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +115,18 @@ mod tests {
         assert_eq!(duration("80ms"), Ok(Duration::from_millis(80)));
         assert!(bytes("many").is_err());
         assert!(duration("80").is_err());
+    }
+
+    #[test]
+    fn links_are_a_time_and_a_rate() {
+        let spec = link("20ms,30mbit").expect("a link");
+        assert_eq!(
+            (spec.rtt, spec.up, spec.down),
+            (Duration::from_millis(20), spec.down, "30mbit".parse().expect("a rate"))
+        );
+        for wrong in ["20ms", "20,30mbit", "20ms,fast", "2days,30mbit"] {
+            assert!(link(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Each process has one core and one thread: two engines that share cores wait for each other's threads.
 
 mod comparison;
+mod page;
 pub(super) mod stage;
 
 use anyhow::Context as _;
@@ -13,7 +14,10 @@ use collm_core::{
 };
 use collm_link::LinkSpec;
 
-use self::{comparison::Comparison, stage::Stage};
+use self::{
+    comparison::Comparison,
+    stage::{Cores, Stage},
+};
 use crate::{
     args::{DemoArgs, ExitsChoice, SplitShapeArgs, values::Auto},
     client::{EdgeClient, Prompt, Question},
@@ -43,11 +47,15 @@ pub(super) struct Scene {
 pub(super) fn run(args: &DemoArgs, progress: ProgressMode) -> anyhow::Result<()> {
     let prepared = Scene::prepare(&args.model, args.exits.as_ref(), progress)?;
     let scene = Scene { confidence: args.confidence, ..prepared };
+    if let Some(port) = args.page {
+        return page::serve(args, port, &scene, progress);
+    }
     // The link lives on this runtime; the processes are children of this thread.
     let runtime = runtime()?;
     let spec = LinkSpec { rtt: args.rtt, up: args.bandwidth, down: args.bandwidth, ..LinkSpec::PERFECT };
     let mut stage = Stage::open(&scene, spec, &runtime, progress)?;
-    introduce(args, &stage);
+    introduce(args, stage.cores);
+    anstream::println!("\n{}\n", Painted(STRONG, &args.prompt));
     let question =
         Question::new(Prompt::Chat { system: None, user: args.prompt.clone() }, Threshold::DEFAULT, args.max_tokens)
             .at(args.threshold);
@@ -67,16 +75,12 @@ impl Scene {
     }
 }
 
-fn introduce(args: &DemoArgs, stage: &Stage) {
+fn introduce(args: &DemoArgs, cores: Cores) {
     let link = format!("{} round trip, {} each way", ui::time(args.rtt), args.bandwidth);
     anstream::println!(
         "{}",
-        Painted(
-            FAINT,
-            format!("edge on core {}, cloud on core {}, link with {link}", stage.cores.edge, stage.cores.cloud)
-        )
+        Painted(FAINT, format!("edge on core {}, cloud on core {}, link with {link}", cores.edge, cores.cloud))
     );
-    anstream::println!("\n{}\n", Painted(STRONG, &args.prompt));
 }
 
 /// The answer everybody came for, as it is written.

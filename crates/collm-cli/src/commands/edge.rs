@@ -22,7 +22,8 @@ pub(super) fn run(args: EdgeArgs, progress: ProgressMode) -> anyhow::Result<()> 
     let access = args.access.settle()?;
     let cloud = args.cloud.as_deref().map(|url| args.cloud_access.endpoint(url)).transpose()?;
     let setup = settle(&args, progress)?;
-    let places = EdgePlaces { listen: args.listen, access, origins: args.origins, cloud };
+    let places =
+        EdgePlaces { listen: args.listen, access, origins: args.origins, cloud, emulated_link: args.emulate_link };
     runtime()?.block_on(serve(setup, places, args.stopping.drain, progress))
 }
 

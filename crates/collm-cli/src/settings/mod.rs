@@ -89,7 +89,7 @@ pub(crate) fn decided(name: &str, arguments: Vec<OsString>) -> Result<Vec<Decide
 }
 
 fn decide(option: &clap::Arg, matches: &ArgMatches, origins: &BTreeMap<&str, &Origin>) -> Option<Decided> {
-    let name = option.get_long().filter(|name| *name != "help")?;
+    let name = option.get_long().filter(|name| *name != "help" && !option.is_hide_set())?;
     let id = option.get_id().as_str();
     let raw = matches.try_get_raw(id).ok().flatten().into_iter().flatten();
     let values: Vec<String> = raw.map(|value| value.to_string_lossy().into_owned()).collect();

@@ -3,12 +3,14 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    process::Stdio,
+    process::{Child, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use crate::harness::{collm, run_ok};
+use serde_json::{Value, json};
+
+use crate::harness::{Parts, collm, run_err, run_ok};
 
 #[test]
 fn the_demo_colours_an_answer_and_compares_the_modes() {
@@ -68,6 +70,82 @@ fn no_process_outlives_a_demo_that_is_killed() {
     while children.iter().any(|child| is_running(child)) {
         assert!(Instant::now() < patience, "a child of the demo outlives it: {children:?}");
         sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_demo_serves_a_page_whose_link_can_be_cut() {
+    let demo = Page::open();
+    assert_eq!(demo.get("/props")["link"]["cut"], false);
+    // The cloud of this demo holds the whole model: it serves every mode.
+    for mode in ["cloud", "exact"] {
+        assert_eq!(demo.answer(mode)["degraded"], false, "{mode}");
+    }
+    demo.cut(true);
+    let alone = demo.answer("exact");
+    assert_eq!((&alone["degraded"], &alone["stats"]["cloud_tokens"]), (&json!(true), &json!(0)));
+    demo.cut(false);
+    // The edge leaves a cloud that failed alone for a while.
+    let patience = Instant::now() + Duration::from_secs(60);
+    while demo.answer("exact")["degraded"] == true {
+        assert!(Instant::now() < patience, "the cloud is not asked again");
+    }
+}
+
+#[test]
+fn only_this_machine_may_cut_a_link() {
+    let parts = Parts::split();
+    let cloud = ["--cloud", "http://127.0.0.1:1", "--emulate-link", "20ms,30mbit"];
+    let (message, code) =
+        run_err(&[["edge", "--part", &parts.edge(), "--listen", "0.0.0.0:0"].as_slice(), &cloud].concat());
+    assert!(message.contains("for this machine alone"), "{message}");
+    assert_eq!(code, 2);
+}
+
+/// `collm demo --page`, killed with this value.
+struct Page {
+    demo: Child,
+    url: String,
+}
+
+impl Page {
+    fn open() -> Self {
+        let mut command = collm(&["demo", "--page", "--rtt", "2ms", "--color", "never"]);
+        let mut demo = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+        let stdout = BufReader::new(demo.stdout.take().expect("stdout is a pipe"));
+        let mut lines = stdout.lines().map(|line| line.expect("the demo speaks").trim().to_owned());
+        let url = lines.find(|line| line.starts_with("http://")).expect("it says where the page is");
+        // Kept open, or its next line would fail it.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { demo, url: url.trim_end_matches('/').to_owned() }
+    }
+
+    fn get(&self, path: &str) -> Value {
+        ureq::get(format!("{}{path}", self.url)).call().expect("it serves").body_mut().read_json().expect("JSON")
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Value {
+        ureq::post(format!("{}{path}", self.url))
+            .send_json(body)
+            .expect("it serves")
+            .body_mut()
+            .read_json()
+            .expect("JSON")
+    }
+
+    fn cut(&self, cut: bool) {
+        assert_eq!(self.post("/link", &json!({ "cut": cut }))["cut"], cut);
+    }
+
+    fn answer(&self, mode: &str) -> Value {
+        self.post("/v1/generate", &json!({ "prompt": "The sky is", "mode": mode, "max_tokens": 4 }))
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let _ = self.demo.kill();
+        let _ = self.demo.wait();
     }
 }
 

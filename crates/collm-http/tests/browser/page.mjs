@@ -1,8 +1,4 @@
-// The page in real headless Chromium, against a real edge and a real cloud.
-//
-//   apt-get install chromium && npm install --prefix crates/collm-http/tests/browser
-//   collm split smollm2-135m --out parts
-//   node crates/collm-http/tests/browser/page.mjs --collm target/release/collm --part parts/edge.gguf --shots shots
+// The page in real headless Chromium, against a real edge, an emulated link and a real cloud. `./run test-page` runs it.
 //
 // Each step uses the page as a person does and looks at what that person would see. Screenshots go to --shots.
 
@@ -12,15 +8,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { chromium } from "playwright-core";
-import { startServers } from "./servers.mjs";
+import { startDemo } from "./demo.mjs";
 
 const { values: options } = parseArgs({
   options: {
     collm: { type: "string", default: "target/release/collm" },
     chromium: { type: "string", default: "/usr/bin/chromium" },
-    model: { type: "string", default: "smollm2-135m" },
-    part: { type: "string" },
-    shots: { type: "string", default: "shots" },
+    shots: { type: "string", default: "target/page" },
   },
 });
 
@@ -41,20 +35,20 @@ const QUESTION = "Why is the sky blue?";
 /** What the browser itself says when the edge refuses a request. The page shows why. */
 const REFUSAL_NOTICE = /the server responded with a status of 40[01]/;
 
-/** One run of the steps: the page, the servers behind it, and what the browser did that it should not. */
+/** One run of the steps: the page, the edge behind it, and what the browser did that it should not. */
 class Run {
   complaints = [];
   strangers = [];
 
-  constructor(page, servers) {
+  constructor(page, url) {
     this.page = page;
-    this.servers = servers;
+    this.url = url;
     page.on("console", (message) => {
       if (["error", "warning"].includes(message.type())) this.complaints.push(message.text());
     });
     page.on("pageerror", (error) => this.complaints.push(String(error)));
     page.on("request", (request) => {
-      if (!request.url().startsWith(`${servers.edge.url}/`)) this.strangers.push(request.url());
+      if (!request.url().startsWith(`${url}/`)) this.strangers.push(request.url());
     });
   }
 
@@ -68,6 +62,11 @@ class Run {
 
   lastTokens() {
     return this.answers().last().locator(".token");
+  }
+
+  /** Waits until the page says so of the way to the cloud. */
+  link(state) {
+    return this.page.locator(`#link[data-state=${state}]`).waitFor();
   }
 
   async choose({ mode, tokens, threshold }) {
@@ -119,18 +118,20 @@ class Run {
 }
 
 const STEPS = {
-  async "loads, with nothing from elsewhere"({ page, servers }) {
-    const response = await page.goto(servers.edge.url);
+  async "loads, with nothing from elsewhere"(run) {
+    const { page } = run;
+    const response = await page.goto(run.url);
     assert.match(response.headers()["content-security-policy"], /default-src 'none'/);
-    await page.locator("#link[data-state=unknown]").waitFor();
+    await run.link("untried");
     assert.equal(await page.evaluate(() => document.activeElement.id), "prompt");
     await page.locator("#link-text", { hasText: "edge ready" }).waitFor();
+    await page.locator("#cut", { hasText: "Cut the link" }).waitFor();
     assert.equal(await page.locator("#mode").inputValue(), "collaborative");
     assert.match(await page.locator("#model").textContent(), /smollm2/i);
   },
 
   async "streams an answer, each token in the colour of its source"(run) {
-    await run.shot("start-desktop-light");
+    await shots(run, "start");
     await run.choose({ mode: "collaborative", tokens: 120, threshold: 0.6 });
     const { request, report } = await run.ask(QUESTION);
     assert.deepEqual([request.mode, request.threshold, request.stream], ["collaborative", 0.6, true]);
@@ -138,12 +139,14 @@ const STEPS = {
     const backgrounds = new Map((await run.shown()).map((token) => [token.source, token.background]));
     assert.equal(new Set(backgrounds.values()).size, backgrounds.size);
     assert.ok(backgrounds.size > 1, "an answer to which edge and cloud both contribute");
-    await run.page.locator("#link[data-state=answering]").waitFor();
+    await run.link("up");
   },
 
   async "keeps the conversation, in every mode"(run) {
-    const sources = { standalone: ["exit1", "exit2"], exact: ["cloud"], cloud: ["cloud"], naive: ["cloud"] };
-    for (const [mode, allowed] of Object.entries(sources)) {
+    const edge = ["exit1", "exit2"];
+    const sources = { standalone: edge, exact: ["cloud"], cloud: ["cloud"], naive: ["cloud"] };
+    for (const mode of await run.page.locator("#mode option").allTextContents()) {
+      const allowed = sources[mode] ?? [...edge, "cloud"];
       await run.choose({ mode, tokens: 12 });
       const { request, report } = await run.ask("And at night?");
       assert.equal(request.mode, mode);
@@ -155,10 +158,17 @@ const STEPS = {
   },
 
   async "draws what it measured"(run) {
+    await run.choose({ mode: "collaborative", tokens: 40 });
+    const { report } = await run.ask("And on the moon?");
     const count = (selector) => run.page.locator(selector).count();
-    assert.equal(await count("#confidence-chart .confidence"), await run.lastTokens().count());
-    assert.equal(await count("#wait-chart .wait"), await run.lastTokens().count());
-    assert.equal(await count("#bytes-chart .bytes-up"), await run.answers().count());
+    await until(async () => (await count("#confidence-chart .confidence")) === report.tokens.length);
+    assert.equal(await count("#wait-chart .wait"), report.tokens.length);
+    const asked = report.tokens.filter((token) => token.round_trip_ms !== null);
+    assert.ok(asked.length > 0 && asked.every((token) => token.source === "cloud" && token.round_trip_ms >= 20));
+    assert.equal(await count("#round-trip-chart .round-trip"), asked.length);
+    const last = report.tokens.at(-1);
+    assert.ok(last.bytes_up > 0 && last.bytes_up <= report.stats.bytes_up && last.bytes_down > 0);
+    assert.equal(await count("#bytes-chart :is(.bytes-up, .bytes-down)"), 2);
     assert.equal(await count("#rate-chart .rate-line"), 1);
     const counts = await run.page.locator("#legend tr td:first-of-type").allTextContents();
     const [exit1, exit2, cloud, whole] = counts.map(Number);
@@ -168,9 +178,12 @@ const STEPS = {
 
   async "tells of a token by pointer and by keyboard"(run) {
     const tooltip = run.page.locator("#tooltip");
-    await run.lastTokens().nth(2).hover();
-    assert.match(await tooltip.textContent(), /source.*confidence0\.\d{3}.*waited.*ms.*cloud askedyes/);
-    await run.shot("tooltip-desktop-light");
+    await run.lastTokens().and(run.page.locator("[data-source=cloud]")).first().hover();
+    const told = /source.*confidence[01]\.\d{3}.*cloud askedyes, answered in.*kept waiting.*came after/;
+    assert.match(await tooltip.textContent(), told);
+    // It stands in one line in the charts of tokens, and in the one over time.
+    const markers = run.page.locator(".panel .marker");
+    await until(async () => (await markers.count()) === 5);
     await run.page.locator(".answer-text").last().focus();
     await run.page.keyboard.press("ArrowRight");
     await run.page.keyboard.press("ArrowRight");
@@ -180,6 +193,7 @@ const STEPS = {
     assert.ok((await tooltip.textContent()).startsWith(JSON.stringify(focused)));
     await run.page.keyboard.press("Escape");
     await tooltip.waitFor({ state: "hidden" });
+    await until(async () => (await markers.count()) === 0);
   },
 
   async "stops, and the edge stops with it"(run) {
@@ -214,21 +228,23 @@ const STEPS = {
   },
 
   async "asks for a key where the edge does"(run) {
-    // The servers of this test have no keys: this stands in for one that has.
+    // The edge of the demo has no keys: this stands in for one that has.
+    const guarded = /\/(props|metrics|link|v1\/.*)$/;
     const guard = async (route) => {
       if ((await route.request().headerValue("authorization")) === "Bearer right") return route.fallback();
       return route.fulfill({ status: 401, json: { error: { code: "invalid_api_key", message: "no key" } } });
     };
-    await run.page.route(/\/(props|metrics|v1\/.*)$/, guard);
+    await run.page.route(guarded, guard);
     await run.page.reload();
+    await run.link("locked");
     await run.page.fill("#key", "right");
     await run.page.press("#key", "Tab");
-    await run.page.locator("#link[data-state=unknown]").waitFor();
-    assert.equal(await run.page.locator("#key").isVisible(), false);
+    await run.page.locator("#key").waitFor({ state: "hidden" });
+    assert.notEqual(await run.page.locator("#link").getAttribute("data-state"), "locked");
     await run.choose({ mode: "standalone", tokens: 5 });
     await run.ask(QUESTION);
     assert.equal(await run.lastTokens().count(), 5);
-    await run.page.unroute(/\/(props|metrics|v1\/.*)$/, guard);
+    await run.page.unroute(guarded, guard);
     run.expectRefusals();
   },
 
@@ -254,17 +270,53 @@ const STEPS = {
     await run.page.setViewportSize(DESKTOP);
   },
 
-  async "goes on when the cloud is gone, and says so"(run) {
+  async "goes on when the link is cut, says so, and asks again when it is restored"(run) {
     await run.fresh();
+    await run.choose({ mode: "collaborative", tokens: 1500, threshold: 0.6 });
+    await run.send(QUESTION);
+    await run.lastTokens().nth(20).waitFor();
+    await run.page.click("#cut");
+    await run.link("cut");
+    await run.page.locator(".event[data-event=lost]").waitFor();
+    await run.page.locator(".answer .token[data-degraded]").nth(9).waitFor();
+    assert.match(await run.page.locator(".loss").first().textContent(), /going on alone/);
+    await run.shot("cut-desktop-light");
+    await run.page.locator("#cut", { hasText: "Restore the link" }).press("Enter");
+    await run.page.locator(".event[data-event=back]").waitFor();
+    await run.link("up");
+    await run.lastTokens().nth((await run.lastTokens().count()) + 20).waitFor();
+    await run.page.click("#stop");
+    await run.ended();
+    assert.match(await run.answers().last().locator("footer").textContent(), /degraded/);
+    await shots(run, "restored");
+  },
+
+  async "answers without the cloud from the first token to the last"(run) {
+    await run.fresh();
+    await run.page.click("#cut");
     await run.choose({ mode: "collaborative", tokens: 40 });
-    await run.servers.cloud.stop();
     const { report } = await run.ask(QUESTION);
     assert.equal(report.degraded, true);
+    assert.equal(report.stats.cloud_tokens, 0);
     await checkShown(run, report);
-    assert.ok((await run.shown()).some((token) => token.degraded));
     assert.equal(await run.page.locator(".loss").count(), report.losses.length);
-    await run.page.locator("#link[data-state=lost]").waitFor();
-    await shots(run, "degraded");
+    assert.match(await run.page.locator("#link-text").textContent(), /link cut/);
+    await run.page.click("#cut");
+    await run.page.locator("#cut", { hasText: "Cut the link" }).waitFor();
+  },
+
+  async "shows no button where the link is not the edge's to cut"(run) {
+    // This stands in for an edge that is no demo.
+    const plain = async (route) => {
+      const { link, ...properties } = await (await route.fetch()).json();
+      assert.equal(link.cut, false);
+      return route.fulfill({ json: properties });
+    };
+    await run.page.route(/\/props$/, plain);
+    await run.page.reload();
+    await run.page.locator("#mode option").first().waitFor({ state: "attached" });
+    assert.equal(await run.page.locator("#cut").isVisible(), false);
+    await run.page.unroute(/\/props$/, plain);
   },
 
   async "leaves the browser without complaints"({ complaints, strangers }) {
@@ -284,7 +336,7 @@ async function checkShown(run, report) {
 }
 
 async function sample(run, name) {
-  const text = await (await fetch(`${run.servers.edge.url}/metrics`)).text();
+  const text = await (await fetch(`${run.url}/metrics`)).text();
   const line = text.split("\n").find((line) => line.startsWith(`${name} `));
   return Number(line?.split(" ").at(-1) ?? 0);
 }
@@ -309,10 +361,9 @@ async function shots(run, name) {
 }
 
 async function main() {
-  assert.ok(options.part, "say which edge part to use: --part FILE");
   mkdirSync(options.shots, { recursive: true });
   const profile = mkdtempSync(join(tmpdir(), "collm-page-"));
-  const servers = await startServers(options);
+  const demo = await startDemo(options.collm);
   const browser = await chromium.launchPersistentContext(profile, {
     executablePath: options.chromium,
     args: CHROMIUM_ARGUMENTS,
@@ -320,15 +371,14 @@ async function main() {
     colorScheme: "light",
   });
   try {
-    const run = new Run(await browser.newPage(), servers);
+    const run = new Run(await browser.newPage(), demo.url);
     for (const [name, step] of Object.entries(STEPS)) {
       await step(run);
       console.log(`ok  ${name}`);
     }
   } finally {
     await browser.close();
-    await servers.edge.stop();
-    await servers.cloud.stop();
+    await demo.stop();
     rmSync(profile, { recursive: true });
   }
 }

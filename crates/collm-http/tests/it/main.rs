@@ -4,6 +4,7 @@ mod async_openai;
 mod edge;
 mod generate;
 mod leaving;
+mod link;
 mod openai;
 mod page;
 mod serving;

@@ -335,7 +335,7 @@ impl Answering {
     fn complete(&self, event: Event) -> AnswerEvent {
         match event {
             Event::Prompt(token) => AnswerEvent::Prompt(token),
-            Event::Token(token) => AnswerEvent::Token(token),
+            Event::Token(token) => AnswerEvent::Token(token, self.traffic),
             Event::Degraded(loss) => AnswerEvent::Degraded(loss),
             Event::Finished(reason, stats) => {
                 let Self { traffic, measures, .. } = *self;
@@ -365,7 +365,7 @@ fn performer<E: Engine>(mut executor: EdgeExecutor<E>, report: mpsc::Sender<Arri
 fn trace_event(event: &AnswerEvent) {
     match event {
         AnswerEvent::Prompt(_) => {}
-        AnswerEvent::Token(token) => {
+        AnswerEvent::Token(token, _) => {
             // Not the token itself: logs are no place for what people ask and are told.
             trace!(position = token.position.0, source = token.source.name(), "token");
         }

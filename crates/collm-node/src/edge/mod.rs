@@ -101,8 +101,8 @@ pub enum EdgeStartError {
 pub enum AnswerEvent {
     /// One more token of the prompt, before any of the answer.
     Prompt(PromptToken),
-    /// One more token.
-    Token(Token),
+    /// One more token, and what has gone over the wire for the answer until then.
+    Token(Token, Traffic),
     /// The cloud is not there; the answer goes on at the edge. At most once per loss.
     Degraded(Loss),
     /// The last event of a complete answer.

@@ -36,7 +36,7 @@ pub(crate) fn record_refused(refusal: &SubmitError) {
 pub(crate) fn record_event(event: &AnswerEvent) {
     match event {
         AnswerEvent::Prompt(_) => {}
-        AnswerEvent::Token(token) => {
+        AnswerEvent::Token(token, _) => {
             let degraded = if token.degraded { "true" } else { "false" };
             counter!("collm_tokens_total", "source" => token.source.name(), "degraded" => degraded).increment(1);
         }

@@ -11,7 +11,7 @@ use collm_core::{
 use collm_engine::{Head, scripted::ScriptedEngine};
 use collm_link::{Link, LinkSpec};
 use collm_node::{
-    RequestError,
+    AnswerEvent, RequestError, Traffic,
     answer::AnswerWriter,
     text::{StopStrings, Vocabulary},
 };
@@ -38,6 +38,29 @@ async fn edge_and_cloud_write_an_answer_together() {
     assert_eq!(traffic.frames_down, 1 + u64::from(stats.asks));
     let states_bytes = u64::from(stats.positions_uploaded) * 2 * collm_engine::scripted::WIDTH as u64;
     assert!(traffic.bytes_up > states_bytes && traffic.bytes_down > 0, "{traffic:?}");
+}
+
+#[tokio::test]
+async fn tokens_tell_what_has_gone_over_the_wire_until_then() {
+    let cloud = RunningCloud::start().await;
+    let edge = edge_of(Some(cloud.url())).await;
+    let mut stream = edge.submit(request(1, Mode::Collaborative)).await.expect("it is taken");
+    let mut before = Traffic::default();
+    loop {
+        match stream.next().await.expect("an end comes") {
+            AnswerEvent::Token(token, now) => {
+                assert!(now.bytes_up >= before.bytes_up && now.frames_down >= before.frames_down, "{before:?} {now:?}");
+                assert!(token.source != Source::Cloud || now.bytes_down > before.bytes_down, "{token:?}");
+                before = now;
+            }
+            AnswerEvent::Finished(finished) => {
+                assert!(before.bytes_up > 0 && before.bytes_up <= finished.traffic.bytes_up);
+                assert_eq!(before.bytes_down, finished.traffic.bytes_down);
+                return;
+            }
+            other => panic!("nothing goes wrong: {other:?}"),
+        }
+    }
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ impl Answering<'_> {
         let wanted = self.heard.tokens.len() + count;
         while self.heard.tokens.len() < wanted {
             match self.stream.next().await.expect("it goes on") {
-                AnswerEvent::Token(token) => self.heard.tokens.push(token),
+                AnswerEvent::Token(token, _) => self.heard.tokens.push(token),
                 AnswerEvent::Degraded(loss) => self.heard.losses.push(loss.to_string()),
                 other => panic!("too early: {other:?}"),
             }

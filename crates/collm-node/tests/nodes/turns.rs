@@ -93,7 +93,7 @@ async fn what_is_said_late_of_an_answer_does_not_end_the_next() {
     let edge = keeping_edge(&cloud).await;
     let first = Request { tokens_max: 1, ..request(1, Mode::Standalone) };
     let mut unread = edge.submit(first.clone()).await.expect("the edge takes it");
-    let Some(AnswerEvent::Token(token)) = unread.next().await else { panic!("a token comes first") };
+    let Some(AnswerEvent::Token(token, _)) = unread.next().await else { panic!("a token comes first") };
     let next = follow_up(&first, &[token.id], 2);
     let stream = edge.submit(next).await.expect("the edge takes it");
     assert_eq!(stream.session(), unread.session(), "the session goes on");

@@ -306,7 +306,7 @@ pub(crate) async fn collect(mut stream: AnswerStream, mut heard: Heard) -> Ended
     loop {
         match stream.next().await.expect("an answer has a last event") {
             AnswerEvent::Prompt(token) => heard.prompt.push(token),
-            AnswerEvent::Token(token) => heard.tokens.push(token),
+            AnswerEvent::Token(token, _) => heard.tokens.push(token),
             AnswerEvent::Degraded(loss) => heard.losses.push(loss.to_string()),
             AnswerEvent::Finished(finished) => {
                 return Ended { prompt: heard.prompt, tokens: heard.tokens, losses: heard.losses, finished: *finished };

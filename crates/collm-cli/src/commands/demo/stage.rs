@@ -5,6 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::Context as _;
+use collm_core::confidence::ConfidenceMeasure;
 use collm_link::{Link, LinkSpec};
 use tokio::runtime::Runtime;
 
@@ -58,11 +59,7 @@ impl Stage {
             .context("cannot start the link")?;
         let part = scene.parts.edge.display().to_string();
         let url = format!("http://{}", link.local_addr());
-        let measure = match scene.confidence {
-            Auto::Auto => "auto",
-            Auto::Given(measure) => measure.name(),
-        };
-        let arguments = ["--part", &part, "--cloud", &url, "--confidence", measure];
+        let arguments = ["--part", &part, "--cloud", &url, "--confidence", measure(scene.confidence)];
         let edge = Server::start(&edge(cores.edge, &arguments))?;
         step.done("took");
         let files = Files { whole: scene.model.path.display().to_string(), upload_at: scene.upload_at };
@@ -110,10 +107,18 @@ impl Stage {
 
 impl Cores {
     /// The first two that may be used, or the same one twice: slower, but the same answers.
-    fn choose() -> Self {
+    pub(super) fn choose() -> Self {
         let usable = process::usable_cores();
         let cloud = usable.first().copied().unwrap_or(0);
         Self { cloud, edge: usable.get(1).copied().unwrap_or(cloud) }
+    }
+}
+
+/// The word for how exits measure their confidence.
+pub(super) fn measure(confidence: Auto<ConfidenceMeasure>) -> &'static str {
+    match confidence {
+        Auto::Auto => "auto",
+        Auto::Given(measure) => measure.name(),
     }
 }
 
@@ -129,7 +134,8 @@ fn edge(core: u32, file: &[&str]) -> Vec<String> {
     server("edge", core, "127.0.0.1:0", file)
 }
 
-fn server(command: &str, core: u32, listen: &str, file: &[&str]) -> Vec<String> {
+/// What a server of the demo is started with.
+pub(super) fn server(command: &str, core: u32, listen: &str, file: &[&str]) -> Vec<String> {
     let (core, context) = (core.to_string(), CONTEXT.to_string());
     let common = [
         command,

@@ -39,7 +39,7 @@ impl Session {
             self.send_ask(ask, around);
         }
         if let Some(scored) = guess {
-            self.draft(Draft { scored, source: second_source(around.config), degraded: true });
+            self.draft(Draft::of_edge(scored, second_source(around.config), true));
         }
         self.go_on(around);
     }
@@ -132,19 +132,19 @@ impl Session {
         let ask = self.asks.pop_front().expect("checked by the caller");
         let choice = Choice { token: answer.token, confidence: answer.confidence };
         let scored = Scored { choice, log_probs: answer.log_probs };
-        around
-            .outlook
-            .answered(around.now - ask.since, ask.guess.map(|guess| (guess.confidence, guess.token == choice.token)));
+        let round_trip = around.now - ask.since;
+        around.outlook.answered(round_trip, ask.guess.map(|guess| (guess.confidence, guess.token == choice.token)));
         self.stop_waiting(around.now, answer.compute + answer.queued);
+        let answered = Draft::of_cloud(scored, Some(round_trip));
         match ask.guess {
             Some(guess) if guess.token == choice.token => {
-                self.drafts[0] = Draft::of_cloud(scored);
+                self.drafts[0] = answered;
                 if self.settle(around) && matches!(self.phase, Phase::Standing(_)) {
                     self.go_on(around);
                 }
             }
-            Some(_) => self.roll_back(ask.position, scored, around),
-            None => self.go_on_with(scored, around),
+            Some(_) => self.roll_back(ask.position, answered, around),
+            None => self.go_on_with(answered, around),
         }
     }
 
@@ -153,13 +153,13 @@ impl Session {
         self.stop_waiting(around.now, answer.compute + answer.queued);
         let choice = Choice { token: answer.token, confidence: answer.confidence };
         self.uplink.grown_there();
-        self.draft(Draft::of_cloud(Scored { choice, log_probs: answer.log_probs }));
+        self.draft(Draft::of_cloud(Scored { choice, log_probs: answer.log_probs }, None));
         self.settle(around);
     }
 
     /// Takes the cloud's token where nothing is open any more, and computes the next.
-    pub(super) fn go_on_with(&mut self, scored: Scored, around: &mut Surroundings<'_>) {
-        self.draft(Draft::of_cloud(scored));
+    pub(super) fn go_on_with(&mut self, answered: Draft, around: &mut Surroundings<'_>) {
+        self.draft(answered);
         if self.settle(around) {
             self.advance(around);
         }

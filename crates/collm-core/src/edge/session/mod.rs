@@ -124,6 +124,8 @@ struct Draft {
     scored: Scored,
     source: Source,
     degraded: bool,
+    /// From the ask to its answer, where the cloud was asked.
+    round_trip: Option<Duration>,
 }
 
 impl Session {
@@ -368,8 +370,14 @@ impl Session {
 }
 
 impl Draft {
-    fn of_cloud(scored: Scored) -> Self {
-        Self { scored, source: Source::Cloud, degraded: false }
+    /// What the edge says by itself.
+    fn of_edge(scored: Scored, source: Source, degraded: bool) -> Self {
+        Self { scored, source, degraded, round_trip: None }
+    }
+
+    /// What the cloud says, so long after the ask if there was one.
+    fn of_cloud(scored: Scored, round_trip: Option<Duration>) -> Self {
+        Self { scored, source: Source::Cloud, degraded: false, round_trip }
     }
 }
 

@@ -1,15 +1,15 @@
 //! A session whose guess was wrong: everything after it is forgotten, and the cloud's token takes its place.
 
-use super::{Session, Surroundings};
-use crate::{edge::Output, ids::Position, sampling::Scored};
+use super::{Draft, Session, Surroundings};
+use crate::{edge::Output, ids::Position};
 
 impl Session {
     /// Sets the token after `position` to the cloud's. The cloud has rolled back by itself, since the ask carried the guess.
-    pub(super) fn roll_back(&mut self, position: Position, scored: Scored, around: &mut Surroundings<'_>) {
+    pub(super) fn roll_back(&mut self, position: Position, answered: Draft, around: &mut Surroundings<'_>) {
         self.epoch.0 += 1;
         self.stats.rollbacks += 1;
         self.forget_from(position.next(), around);
-        self.go_on_with(scored, around);
+        self.go_on_with(answered, around);
     }
 
     /// What was computed and drafted from `position` on is void.

@@ -22,7 +22,7 @@ export class Answer {
   /** Takes one event of the stream. */
   take(event, now) {
     this.now = now;
-    if (event.type === "token") this.tokens.push({ ...event.token, at: now - this.startedAt });
+    if (event.type === "token") this.tokens.push({ ...event.token, at: now - this.startedAt, answer: this });
     if (event.type === "degraded") this.losses.push(event.reason);
     if (event.type === "finished") this.finish(event.answer);
   }
@@ -50,6 +50,12 @@ export class Answer {
 
   get waited() {
     return this.tokens.reduce((sum, token) => sum + token.waited_ms, 0);
+  }
+
+  /** Bytes to and from the cloud so far. */
+  get bytes() {
+    const { bytes_up = 0, bytes_down = 0 } = this.stats ?? this.tokens.at(-1) ?? {};
+    return { up: bytes_up, down: bytes_down };
   }
 
   /** Tokens per second from the first token on. */

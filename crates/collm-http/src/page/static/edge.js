@@ -42,20 +42,23 @@ export async function* generate(request, signal) {
   if (last?.type !== "finished") throw new EdgeError({ code: "cut", message: "the edge ended the answer midway" });
 }
 
-/** All samples of the edge's Prometheus text, each `{name, labels, value}`. */
-export async function metrics() {
-  const text = await (await call("/metrics")).text();
-  const samples = text.matchAll(/^(\w+)(?:\{(.*)\})? (\S+)$/gm);
-  return Array.from(samples, ([, name, labels = "", value]) => ({ name, labels, value: Number(value) }));
-}
-
-/** Whether the edge serves: `ready`, `stopping` or `unreachable`. */
+/** How the edge is: `status` `ready`, `stopped` or `unreachable`, and what it last found of the way to the `cloud`. */
 export async function readiness() {
   try {
-    return (await fetch("/ready")).ok ? "ready" : "stopping";
+    return await (await fetch("/ready")).json();
   } catch {
-    return "unreachable";
+    return { status: "unreachable" };
   }
+}
+
+/** What the emulated link is like: `cut`, `rtt_ms`, `up`, `down`. Only where the properties have a `link`. */
+export async function emulatedLink() {
+  return (await call("/link")).json();
+}
+
+/** Cuts the emulated link, or restores it, and says what it is like then. */
+export async function cutLink(cut) {
+  return (await call("/link", { method: "POST", body: JSON.stringify({ cut }) })).json();
 }
 
 async function call(path, options = {}) {

@@ -1,36 +1,29 @@
-// The state of the way to the cloud, as the edge's counters and the answers on this page tell it.
+// The state of the way to the cloud, as the edge and the answers on this page tell it; and, where that way is only emulated,
+// the button that cuts it.
 //
 // The edge has no probe of its own: it knows of the cloud what it learnt when it last asked.
 
-import { metrics, readiness } from "./edge.js";
+import { cutLink, emulatedLink, readiness } from "./edge.js";
 import { byId } from "./format.js";
 
 const INTERVAL_MS = 5000;
 
 const TEXTS = {
-  unknown: "edge ready",
-  answering: "cloud answers",
-  lost: "cloud lost, the edge goes on alone",
-  none: "no cloud configured",
-  stopping: "the edge is stopping",
+  looking: "looking for the edge…",
+  untried: "edge ready, cloud not asked yet",
+  up: "cloud answers",
+  down: "cloud lost, the edge goes on alone",
+  none: "no cloud, the edge is alone",
+  cut: "link cut, the edge goes on alone",
+  stopped: "the edge is stopping",
   locked: "this edge asks for a key",
   unreachable: "the edge cannot be reached",
 };
 
-/** What the last ask led to, and the counts it was read from. */
-let cloud = "unknown";
-let counted = null;
-
-/** Shows what an event of an answer says of the cloud. */
-export function noteEvent(event) {
-  if (event.type === "degraded") note("lost", event.reason);
-  if (event.type === "token" && event.token.source === "cloud") note("answering");
-}
-
-/** Shows that there is no cloud to hear of. */
-export function noteNoCloud() {
-  note("none");
-}
+/** What is known, each by itself: the edge's `/ready`, whether it wants a key, and the emulated link if there is one. */
+const known = { edge: "looking", cloud: "untried", locked: false, emulated: null };
+/** The edge's word on the cloud is from before the link was restored. */
+let stale = false;
 
 /** Looks at the edge from now on, as long as someone looks at the page. */
 export async function watch() {
@@ -40,44 +33,77 @@ export async function watch() {
 
 /** Looks at the edge now. */
 export async function look() {
-  const edge = await readiness();
-  if (edge !== "ready") return show(edge);
-  try {
-    learn(await counts());
-  } catch (error) {
-    return show(error.asksForKey ? "locked" : "unreachable");
+  const { status, cloud } = await readiness();
+  known.edge = status;
+  if (cloud) learn(cloud);
+  // What cannot be heard now is asked for again.
+  if (known.emulated && status === "ready") take(await emulatedLink().catch(() => known.emulated));
+  show();
+}
+
+/** Says whether the edge refuses this page for want of a key. */
+export function lock(locked) {
+  known.locked = locked;
+  show();
+}
+
+/** Offers to cut the emulated link that the edge has told of, if it has. */
+export function offer(emulated) {
+  const button = byId("cut");
+  button.hidden = !emulated;
+  if (!emulated) return;
+  const about = `An emulated link: ${emulated.rtt_ms} ms there and back, ${emulated.up} up, ${emulated.down} down`;
+  button.title = about;
+  byId("welcome-cut").hidden = false;
+  take(emulated);
+  show();
+  button.onclick = async () => {
+    // Where the edge is gone, the next look says so.
+    take(await cutLink(!known.emulated.cut).catch(() => known.emulated));
+    show();
+  };
+}
+
+/** Shows what an event of an answer says of the cloud. */
+export function noteEvent(event) {
+  if (event.type === "degraded") note("down", event.reason);
+  if (event.type === "token" && event.token.source === "cloud") note("up");
+}
+
+function note(cloud, reason) {
+  stale = false;
+  known.cloud = cloud;
+  show(reason);
+}
+
+function learn(cloud) {
+  if (cloud !== "down") stale = false;
+  known.cloud = stale ? "untried" : cloud;
+}
+
+function take(emulated) {
+  if (known.emulated?.cut && !emulated.cut) {
+    stale = true;
+    known.cloud = "untried";
   }
-  show(cloud);
+  known.emulated = emulated;
 }
 
-/** Answers to others count as well. Where both counts rose since the last look, nobody knows which rose last. */
-function learn(counts) {
-  const answered = counted && counts.decided > counted.decided;
-  const lost = counted && counts.lost > counted.lost;
-  if (answered && !lost) cloud = "answering";
-  if (lost && !answered) cloud = "lost";
-  counted = counts;
+function state() {
+  if (known.edge !== "ready") return known.edge;
+  if (known.locked) return "locked";
+  return known.emulated?.cut ? "cut" : known.cloud;
 }
 
-async function counts() {
-  const samples = await metrics();
-  const sum = (name, label) =>
-    samples
-      .filter((sample) => sample.name === name && sample.labels.includes(label))
-      .reduce((total, sample) => total + sample.value, 0);
-  return { decided: sum("collm_tokens_total", 'source="cloud"'), lost: sum("collm_fallbacks_total", "") };
-}
-
-function note(state, reason) {
-  cloud = state;
-  show(state, reason);
-}
-
-function show(state, reason = TEXTS[state]) {
+function show(reason) {
+  const now = state();
   const link = byId("link");
-  link.title = reason;
+  link.title = reason ?? TEXTS[now];
+  const cut = known.emulated?.cut ?? false;
+  byId("cut-text").textContent = cut ? "Restore the link" : "Cut the link";
+  byId("cut").setAttribute("aria-pressed", String(cut));
   // A status that is set again is read out again.
-  if (byId("link-text").textContent === TEXTS[state]) return;
-  link.dataset.state = state;
-  byId("link-text").textContent = TEXTS[state];
+  if (link.dataset.state === now) return;
+  link.dataset.state = now;
+  byId("link-text").textContent = TEXTS[now];
 }

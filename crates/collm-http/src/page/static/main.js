@@ -15,18 +15,21 @@ const NOTES = {
   naive: "Asks for every token and sends everything again each time: the baseline, never a good choice.",
   whole: "The whole model, here. Nothing leaves it.",
 };
-/** Modes in which the edge weighs its confidence. */
-const USES_THRESHOLD = new Set(["standalone", "collaborative"]);
-const USES_CLOUD = new Set(["collaborative", "exact", "cloud", "naive"]);
+/** Modes in which nothing depends on the edge's confidence. */
+const WITHOUT_THRESHOLD = new Set(["exact", "cloud", "naive", "whole"]);
+/** Figures are for eyes: drawn more often, they would only take from the model where both share a processor. */
+const REDRAW_MS = 80;
 
 const prompt = byId("prompt");
 /** What was said, as the edge gets it, and the answers in it. */
 let conversation = { messages: [], answers: [] };
 /** Stops the answer under way. */
 let running = null;
+/** The token that the reader points at. */
+let pointed = null;
 
 function start() {
-  transcript.start();
+  transcript.start(point);
   configure();
   link.watch();
   byId("composer").addEventListener("submit", submit);
@@ -44,17 +47,23 @@ function start() {
 
 /** Offers what the edge can do, as it does it unless told otherwise. */
 async function configure() {
-  const { model, context, modes, mode, threshold, max_tokens } = await properties().catch(() => ({}));
+  const known = await properties().catch(refused);
   // The link says why there are none.
-  if (!modes) return;
+  if (!known) return;
+  const { model, context, modes, mode, threshold, max_tokens } = known;
   byId("model").textContent = model;
   byId("mode").replaceChildren(...modes.map((name) => element("option", {}, name)));
   byId("mode").value = mode;
   byId("threshold").value = threshold;
   byId("tokens-max").max = context;
   byId("tokens-max").value = max_tokens;
-  if (!modes.some((name) => USES_CLOUD.has(name))) link.noteNoCloud();
+  link.lock(false);
+  link.offer(known.link);
   showSettings();
+}
+
+function refused(error) {
+  if (error.asksForKey) link.lock(true);
 }
 
 async function unlock() {
@@ -107,6 +116,7 @@ async function follow(events, answer, view) {
 
 function fail(answer, error) {
   if (error.name === "AbortError") return answer.end("stopped", performance.now());
+  refused(error);
   answer.end("failed", performance.now(), error.message);
 }
 
@@ -116,29 +126,36 @@ function request({ mode, threshold, tokensMax }, messages) {
 
 function settings() {
   const mode = byId("mode").value;
-  const threshold = USES_THRESHOLD.has(mode) ? byId("threshold").valueAsNumber : null;
+  const threshold = WITHOUT_THRESHOLD.has(mode) ? null : byId("threshold").valueAsNumber;
   return { mode, threshold, tokensMax: byId("tokens-max").valueAsNumber };
 }
 
 function showSettings() {
   const mode = byId("mode").value;
-  byId("threshold").disabled = !USES_THRESHOLD.has(mode);
-  byId("threshold-value").textContent = USES_THRESHOLD.has(mode) ? byId("threshold").valueAsNumber.toFixed(2) : "–";
-  byId("mode-note").textContent = NOTES[mode];
+  const without = WITHOUT_THRESHOLD.has(mode);
+  byId("threshold").disabled = without;
+  byId("threshold-value").textContent = without ? "–" : byId("threshold").valueAsNumber.toFixed(2);
+  byId("mode-note").textContent = NOTES[mode] ?? "";
   byId("send").hidden = running !== null;
   byId("stop").hidden = running === null;
 }
 
 let redrawing = false;
 
-/** At most once a frame, however fast tokens come. */
+/** At most so often, however fast tokens come. */
 function redraw() {
   if (redrawing) return;
   redrawing = true;
-  requestAnimationFrame(() => {
+  setTimeout(() => {
     redrawing = false;
-    draw(conversation.answers);
-  });
+    draw(conversation.answers, pointed);
+  }, REDRAW_MS);
+}
+
+/** The figures show where the token stands that the reader points at. */
+function point(token) {
+  pointed = token;
+  redraw();
 }
 
 function startAfresh() {

@@ -7,11 +7,16 @@ const MARGIN_PX = 8;
 /** The token that it is about, if it is shown. */
 let described = null;
 
-/** Shows it for the tokens in `container`; `tokenOf` gives a span's token. */
-export function attach(container, tokenOf) {
+/** Is told of the token that is described, and `null` when none is any more. */
+let tell = () => {};
+
+/** Shows it for the tokens in `container`; `tokenOf` gives a span's token, and nothing for what only looks like one. */
+export function attach(container, tokenOf, point) {
+  tell = point;
   const follow = (event) => {
     const span = event.target.closest?.(".token");
-    if (span && container.contains(span)) show(span, tokenOf(span));
+    const token = span && tokenOf(span);
+    if (token) show(span, token);
     else hide();
   };
   container.addEventListener("pointerover", follow);
@@ -25,6 +30,7 @@ export function attach(container, tokenOf) {
 }
 
 export function hide() {
+  if (described) tell(null);
   described?.removeAttribute("aria-describedby");
   described = null;
   byId("tooltip").hidden = true;
@@ -33,6 +39,7 @@ export function hide() {
 function show(span, token) {
   hide();
   described = span;
+  tell(token);
   span.setAttribute("aria-describedby", "tooltip");
   const tooltip = byId("tooltip");
   tooltip.replaceChildren(title(token), facts(token));
@@ -49,8 +56,8 @@ function facts(token) {
   const rows = [
     ["source", SOURCES[token.source]],
     ["confidence", token.confidence.toFixed(3)],
-    ["waited", milliseconds(token.waited_ms)],
     ["cloud asked", asked(token)],
+    ["kept waiting", milliseconds(token.waited_ms)],
     ["came after", milliseconds(token.at)],
     ["id", String(token.id)],
   ];
@@ -61,7 +68,8 @@ function facts(token) {
 
 function asked(token) {
   if (token.degraded) return "it was not there: degraded";
-  return token.source === "cloud" ? "yes, it decided" : "no";
+  if (token.round_trip_ms !== null) return `yes, answered in ${milliseconds(token.round_trip_ms)}`;
+  return token.source === "cloud" ? "it went on by itself" : "no";
 }
 
 /** Above the token, below where there is no room, and never past the sides of the window. */

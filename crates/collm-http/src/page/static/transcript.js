@@ -1,6 +1,6 @@
 // The conversation as it is shown: questions, answers token by token, and what each answer cost.
 
-import { bytes, byId, element, milliseconds, plural } from "./format.js";
+import { byId, bytes, element, milliseconds, plural } from "./format.js";
 import * as tooltip from "./tooltip.js";
 
 /** Distance from the end at which a reader still counts as following. */
@@ -15,8 +15,9 @@ const ENDS = {
 const transcript = byId("transcript");
 const tokens = new WeakMap();
 
-export function start() {
-  tooltip.attach(transcript, (span) => tokens.get(span));
+/** Shows answers from now on; `point` hears of the token that the reader points at, and of none. */
+export function start(point) {
+  tooltip.attach(transcript, (span) => tokens.get(span), point);
 }
 
 export function clear() {
@@ -33,6 +34,9 @@ export function addQuestion(text) {
 
 /** One answer on the page. */
 export class AnswerView {
+  /** The cloud is missing, as far as this answer has come. */
+  alone = false;
+
   constructor() {
     this.text = element("p", {
       class: "answer-text",
@@ -51,23 +55,34 @@ export class AnswerView {
     const span = element("span", { class: "token", "data-source": token.source, tabindex: "-1" }, token.text);
     if (token.degraded) span.dataset.degraded = "";
     tokens.set(span, token);
-    keepInView(() => this.text.append(span));
+    const back = this.alone && token.source === "cloud" ? [event("back", "cloud back")] : [];
+    if (back.length > 0) this.alone = false;
+    keepInView(() => this.text.append(...back, span));
   }
 
-  /** Says in its place that the cloud was lost. */
+  /** Says in its place that the cloud was lost, and below why. */
   addLoss(reason) {
-    keepInView(() => this.turn.insertBefore(element("p", { class: "loss" }, `${reason}; going on alone`), this.footer));
+    this.alone = true;
+    keepInView(() => {
+      this.text.append(event("lost", "cloud lost"));
+      this.turn.insertBefore(element("p", { class: "loss" }, `${reason}; going on alone`), this.footer);
+    });
   }
 
   end(answer) {
     this.turn.removeAttribute("aria-busy");
-    const last = this.text.lastElementChild;
+    const last = [...this.text.querySelectorAll(".token")].at(-1);
     if (last && last.textContent !== answer.tokens.at(-1).text) last.textContent = answer.tokens.at(-1).text;
     keepInView(() => {
       if (answer.error) this.turn.insertBefore(element("p", { class: "error", role: "alert" }, answer.error), this.footer);
       this.footer.append(...facts(answer).map((fact) => element("span", {}, fact)));
     });
   }
+}
+
+/** What happened between two tokens. */
+function event(kind, text) {
+  return element("span", { class: "event", "data-event": kind }, text);
 }
 
 /** Changes the transcript, and scrolls to its end if that is where the reader was. */
@@ -85,7 +100,7 @@ export function facts(answer) {
   if (stats?.first_token_ms != null) list.push(`first after ${milliseconds(stats.first_token_ms)}`);
   if (answer.waited > 0) list.push(`waited ${milliseconds(answer.waited)}`);
   if (stats?.rollbacks) list.push(plural(stats.rollbacks, "rollback"));
-  if (stats?.bytes_up) list.push(`↑ ${bytes(stats.bytes_up)} ↓ ${bytes(stats.bytes_down)}`);
+  if (answer.bytes.up > 0) list.push(`↑ ${bytes(answer.bytes.up)} ↓ ${bytes(answer.bytes.down)}`);
   if (answer.tokens.some((token) => token.degraded)) list.push("degraded");
   if (ENDS[answer.ended]) list.push(ENDS[answer.ended]);
   return list;
