@@ -27,6 +27,8 @@ const CHROMIUM_ARGUMENTS = [
   "--disable-component-update",
   "--disable-sync",
 ];
+/** For what comes at last on the slowest machine, or, if something is broken, never. */
+const PATIENCE_MS = 180_000;
 const DESKTOP = { width: 1280, height: 800 };
 const PHONE = { width: 390, height: 844 };
 const WIDTHS = [320, 390, 768, 1024, 1280, 1920];
@@ -62,6 +64,14 @@ class Run {
 
   lastTokens() {
     return this.answers().last().locator(".token");
+  }
+
+  /** Points at a token that does not move any more: scrolling takes a tooltip away. */
+  async point(token) {
+    await token.scrollIntoViewIfNeeded();
+    await this.page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+    await token.hover();
+    await this.page.locator("#tooltip").waitFor();
   }
 
   /** Waits until the page says so of the way to the cloud. */
@@ -178,7 +188,7 @@ const STEPS = {
 
   async "tells of a token by pointer and by keyboard"(run) {
     const tooltip = run.page.locator("#tooltip");
-    await run.lastTokens().and(run.page.locator("[data-source=cloud]")).first().hover();
+    await run.point(run.lastTokens().and(run.page.locator("[data-source=cloud]")).first());
     const told = /source.*confidence[01]\.\d{3}.*cloud askedyes, answered in.*kept waiting.*came after/;
     assert.match(await tooltip.textContent(), told);
     // It stands in one line in the charts of tokens, and in the one over time.
@@ -260,8 +270,8 @@ const STEPS = {
     }
     await shots(run, "conversation");
     await run.page.setViewportSize(DESKTOP);
-    await run.lastTokens().and(run.page.locator("[data-source=cloud]")).last().hover();
-    await run.shot("picture");
+    await run.point(run.lastTokens().and(run.page.locator("[data-source=cloud]")).last());
+    await run.shot("tooltip-desktop-light");
     await run.page.setViewportSize(PHONE);
     await run.page.click("#panel-toggle");
     await run.page.locator("#bytes-chart").waitFor();
@@ -289,6 +299,7 @@ const STEPS = {
     await run.ended();
     assert.match(await run.answers().last().locator("footer").textContent(), /degraded/);
     await shots(run, "restored");
+    await run.page.setViewportSize(DESKTOP);
   },
 
   async "answers without the cloud from the first token to the last"(run) {
@@ -341,9 +352,8 @@ async function sample(run, name) {
   return Number(line?.split(" ").at(-1) ?? 0);
 }
 
-/** Waits for what comes soon or, if something is broken, never. */
 async function until(holds) {
-  for (let attempt = 0; attempt < 1000; attempt++) {
+  for (const end = Date.now() + PATIENCE_MS; Date.now() < end; ) {
     if (await holds()) return;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
@@ -371,6 +381,7 @@ async function main() {
     colorScheme: "light",
   });
   try {
+    browser.setDefaultTimeout(PATIENCE_MS);
     const run = new Run(await browser.newPage(), demo.url);
     for (const [name, step] of Object.entries(STEPS)) {
       await step(run);

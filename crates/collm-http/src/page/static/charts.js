@@ -34,8 +34,7 @@ class Shown {
     this.answer = answer;
     this.tokens = answer ? answer.tokens.slice(-TOKENS_SHOWN) : [];
     this.width = Math.min(BAR_WIDTH_MAX, WIDTH / Math.max(this.tokens.length, 1));
-    const index = this.tokens.indexOf(pointed);
-    this.mark = index < 0 ? [] : [marker(this.middle(index))];
+    this.pointed = this.tokens.indexOf(pointed);
   }
 
   middle(index) {
@@ -55,7 +54,8 @@ class Shown {
   }
 
   replace(id, shapes, base = HEIGHT) {
-    replace(id, HEIGHT, [axis(base), ...shapes, ...this.mark]);
+    const mark = this.pointed < 0 ? [] : [marker(this.middle(this.pointed))];
+    replace(id, HEIGHT, [axis(base), ...shapes, ...mark]);
   }
 }
 
