@@ -5,7 +5,7 @@
 
 use std::{pin::pin, time::Duration};
 
-use anyhow::bail;
+use anyhow::ensure;
 use tokio::time::sleep;
 
 use super::{
@@ -67,8 +67,8 @@ async fn until_ended<const N: usize>(mut servers: [(&str, Server); N]) -> anyhow
             () = &mut interrupted => return Ok(()),
             () = sleep(GLANCE) => {}
         }
-        if let Some((name, _)) = servers.iter_mut().find(|(_, server)| !server.is_running()) {
-            bail!("the {name} process has ended; its message is above");
+        for (name, server) in &mut servers {
+            ensure!(server.is_running(), "the {name} process has ended; its message is above");
         }
     }
 }
