@@ -108,7 +108,10 @@ fn frames_of_the_cloud() {
     assert_eq!(down(ToEdge::Answer(answer.clone())), "12120801100218ac02250000003f280430054006");
     let top = vec![LogProb { token: TokenId(300), log_prob: -0.5 }];
     let telling = Answer { log_probs: Some(LogProbs { own: -0.5, top }), ..answer };
-    assert_eq!(down(ToEdge::Answer(telling)), "12230801100218ac02250000003f280430053a0f0d000000bf1202ac021a04000000bf4006");
+    assert_eq!(
+        down(ToEdge::Answer(telling)),
+        "12230801100218ac02250000003f280430053a0f0d000000bf1202ac021a04000000bf4006"
+    );
     let log_probs = vec![LogProbs { own: -0.5, top: vec![] }];
     let (compute, queued) = (Duration::from_nanos(4), Duration::from_nanos(5));
     let scores = Scores { epoch, first: Position(2), log_probs, compute, queued };

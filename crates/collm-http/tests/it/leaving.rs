@@ -12,7 +12,12 @@ use std::{
 };
 
 use axum::http::StatusCode;
-use collm_core::{cloud::CloudConfig, ids::TokenId, limits::Limits, policy::Mode};
+use collm_core::{
+    cloud::{CloudConfig, Prefill},
+    ids::TokenId,
+    limits::Limits,
+    policy::Mode,
+};
 use collm_engine::{
     Engine, EngineError, Head, Input, Row, Scope, Scores, Shape, Stack,
     scripted::{Script, ScriptedEngine, Sizes},
@@ -179,6 +184,7 @@ fn cloud_config() -> CloudConfig {
         slots: 2,
         batch_rows_max: 32,
         block_rows: 8,
+        prefill: Prefill::OnAsk,
         contexts_max: 2,
         states_bytes_max: 1 << 20,
         idle_max: Duration::from_secs(600),

@@ -65,6 +65,7 @@ mod tests {
             log_probs: None,
             compute: ms(2),
             queued: ms(1),
+            unasked: Duration::ZERO,
         })
     }
 
