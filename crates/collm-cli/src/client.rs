@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use collm_core::{
+    budget::Target,
     policy::{Mode, Threshold},
     sampling::Sampling,
 };
@@ -35,6 +36,8 @@ pub(crate) struct Question {
     mode: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     threshold: Option<AskedThreshold>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<AskedBudget>,
     run_ahead: bool,
     max_tokens: u32,
     stop: Vec<String>,
@@ -78,6 +81,28 @@ enum AskedThreshold {
     Word(&'static str),
 }
 
+/// A target, and the threshold that is the least for it, if that is not left to the edge.
+#[derive(Debug, Clone, Serialize)]
+struct AskedBudget {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tpot_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cloud: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold_min: Option<f32>,
+}
+
+impl AskedBudget {
+    fn of(target: Target, threshold_min: Option<Threshold>) -> Self {
+        let (tpot_ms, cloud) = match target {
+            Target::TimePerToken(time) => (Some(time.as_secs_f64() * 1e3), None),
+            Target::CloudShare(share) => (None, Some(share.value())),
+        };
+        let threshold_min = threshold_min.map(|threshold| threshold.value().min(THRESHOLD_MAX));
+        Self { tpot_ms, cloud, threshold_min }
+    }
+}
+
 impl AskedThreshold {
     fn of(threshold: Threshold) -> Self {
         Self::Number(threshold.value().min(THRESHOLD_MAX))
@@ -104,6 +129,7 @@ impl Question {
             messages,
             mode: None,
             threshold: Some(AskedThreshold::of(threshold)),
+            budget: None,
             run_ahead: true,
             max_tokens,
             stop: Vec::new(),
@@ -126,6 +152,12 @@ impl Question {
             Auto::Given(threshold) => AskedThreshold::of(threshold),
         });
         Self { threshold, ..self }
+    }
+
+    /// Within a budget, if one is given, with this least threshold or the edge's own.
+    #[must_use]
+    pub(crate) fn within(self, target: Option<Target>, threshold_min: Option<Threshold>) -> Self {
+        Self { budget: target.map(|target| AskedBudget::of(target, threshold_min)), ..self }
     }
 
     /// In this mode, not the edge's own choice.

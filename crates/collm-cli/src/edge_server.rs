@@ -134,5 +134,6 @@ fn defaults(setup: &EdgeSetup, has_cloud: bool) -> Defaults {
         (SecondStage::Tail, false) => Mode::Standalone,
     };
     let ExitSettings { thresholds, calibrated, .. } = setup.exits;
-    Defaults { mode, thresholds, calibrated, tokens_max: TOKENS_MAX_DEFAULT }
+    let EdgeSetup { budget, threshold_min, .. } = *setup;
+    Defaults { mode, thresholds, calibrated, budget, threshold_min, tokens_max: TOKENS_MAX_DEFAULT }
 }

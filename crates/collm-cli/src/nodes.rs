@@ -4,10 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
 use collm_core::{
+    budget::Target,
     cloud::CloudConfig,
     edge::{BreakerConfig, EdgeConfig, ExactUpload, SecondStage},
     frame::Identity,
     limits::Limits,
+    policy::Threshold,
     states::Encoding,
 };
 use collm_engine::BLOCK_ROWS;
@@ -159,6 +161,10 @@ impl EngineSource {
 pub(crate) struct EdgeSetup {
     pub(crate) config: EdgeConfig,
     pub(crate) exits: ExitSettings,
+    /// What requests may cost that do not say.
+    pub(crate) budget: Option<Target>,
+    /// No budget goes below, unless its request says so.
+    pub(crate) threshold_min: Threshold,
     pub(crate) engine: EngineSource,
 }
 
@@ -184,6 +190,7 @@ impl EdgeSetup {
             second,
             has_exit1,
             has_cloud: false,
+            layers: file.hyperparameters().layers,
             context: settings.context,
             slots,
             waiting_max: WAITING_MAX,
@@ -197,7 +204,8 @@ impl EdgeSetup {
             breaker: BreakerConfig::default(),
         };
         let batch_rows = config.batch_rows_max().next_multiple_of(BLOCK_ROWS as u32);
-        Ok(Self { engine: EngineSource::new(file, settings.load_options(slots, batch_rows)), config, exits })
+        let engine = EngineSource::new(file, settings.load_options(slots, batch_rows));
+        Ok(Self { engine, config, exits, budget: None, threshold_min: Threshold::ALWAYS })
     }
 }
 

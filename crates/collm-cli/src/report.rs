@@ -35,4 +35,42 @@ pub(crate) struct ReportStats {
     pub(crate) round_trips_waited: u32,
     pub(crate) rollbacks: u32,
     pub(crate) tokens_discarded: u32,
+    #[serde(flatten)]
+    pub(crate) circumstances: Circumstances,
+}
+
+/// What is told of an answer and not kept in rows of results.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Circumstances {
+    #[serde(skip_serializing)]
+    pub(crate) budget: Option<ReportBudget>,
+    #[serde(skip_serializing)]
+    pub(crate) auto: Option<ReportAuto>,
+    #[serde(skip_serializing)]
+    pub(crate) comparison: Option<ReportComparison>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ReportBudget {
+    pub(crate) target: String,
+    pub(crate) kept: bool,
+    pub(crate) threshold_last: Option<f32>,
+    pub(crate) threshold_lowest: Option<f32>,
+    pub(crate) threshold_highest: Option<f32>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ReportAuto {
+    pub(crate) sentence: String,
+    pub(crate) fell_after: Option<u32>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ReportComparison {
+    pub(crate) verdict: Option<String>,
+    pub(crate) edge_only_ms: Option<f64>,
+    pub(crate) cloud_only_ms: Option<f64>,
+    pub(crate) cloud_only_compute_ms: Option<f64>,
+    pub(crate) corrected: Option<u32>,
 }

@@ -20,12 +20,15 @@ pub enum Mode {
     Collaborative,
     /// The whole model's tokens, all of them: the edge guesses ahead, the cloud checks every guess.
     Exact,
+    /// Collaborative where the link makes that worthwhile, standalone where it does not: decided when a request comes in, and again
+    /// while it is answered.
+    Auto,
 }
 
 impl Mode {
     /// Every mode, in the order of the comparison table.
-    pub const ALL: [Self; 6] =
-        [Self::Whole, Self::Cloud, Self::Naive, Self::Standalone, Self::Collaborative, Self::Exact];
+    pub const ALL: [Self; 7] =
+        [Self::Whole, Self::Cloud, Self::Naive, Self::Standalone, Self::Collaborative, Self::Exact, Self::Auto];
 
     /// The word people type.
     pub fn name(self) -> &'static str {
@@ -36,12 +39,18 @@ impl Mode {
             Self::Standalone => "standalone",
             Self::Collaborative => "collaborative",
             Self::Exact => "exact",
+            Self::Auto => "auto",
         }
     }
 
     /// Whether answers in this mode need the cloud to be what they promise.
     pub fn uses_cloud(self) -> bool {
         matches!(self, Self::Cloud | Self::Naive | Self::Collaborative | Self::Exact)
+    }
+
+    /// Whether a threshold decides what is asked, so that a budget can set it.
+    pub fn takes_budget(self) -> bool {
+        matches!(self, Self::Collaborative | Self::Auto)
     }
 }
 
@@ -70,6 +79,12 @@ impl Threshold {
     /// Whether any confidence reaches it.
     pub fn is_reachable(self) -> bool {
         self.0 <= 1.0
+    }
+
+    /// The more careful of two.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        if self >= other { self } else { other }
     }
 
     /// Whether a guess of this confidence may be emitted.
@@ -142,7 +157,7 @@ impl Policy {
             Mode::Naive | Mode::Exact => Self { exit1: None, exit2: Threshold::NEVER },
             // In cloud mode the edge only computes when the cloud is lost: then it goes on alone.
             Mode::Cloud | Mode::Standalone => Self { exit1: exit1(), exit2: Threshold::ALWAYS },
-            Mode::Collaborative => Self { exit1: exit1(), exit2: thresholds.exit2 },
+            Mode::Collaborative | Mode::Auto => Self { exit1: exit1(), exit2: thresholds.exit2 },
         }
     }
 

@@ -1,8 +1,11 @@
 //! From a request's words to answers under way: what all families of endpoints share.
 
+mod budget;
+
 use std::collections::BTreeMap;
 
 use collm_core::{
+    budget::Budget,
     edge::Request,
     ids::TokenId,
     policy::{Mode, RunAhead, Threshold, Thresholds},
@@ -16,6 +19,7 @@ use collm_node::{
 use futures::{Stream, stream};
 use serde::Deserialize;
 
+use self::budget::budget;
 use crate::{Api, Defaults, error::ApiError, fields::Fields};
 
 /// How an answer is to be made and when it ends: everything but its prompt.
@@ -39,6 +43,7 @@ const NOT_CALIBRATED: &str =
 pub(crate) struct Collaboration {
     pub(crate) mode: Mode,
     pub(crate) thresholds: Thresholds,
+    pub(crate) budget: Option<Budget>,
     pub(crate) run_ahead: RunAhead,
 }
 
@@ -50,6 +55,7 @@ impl Terms {
             prompt,
             mode: self.collaboration.mode,
             thresholds: self.collaboration.thresholds,
+            budget: self.collaboration.budget,
             run_ahead: self.collaboration.run_ahead,
             sampling: self.sampling.clone(),
             tokens_max: self.tokens_max,
@@ -63,15 +69,26 @@ impl Terms {
 
 impl Collaboration {
     /// From the fields
-    /// - `mode`: `whole`, `cloud`, `naive`, `standalone`, `collaborative` or `exact`,
+    /// - `mode`: `whole`, `cloud`, `naive`, `standalone`, `collaborative`, `exact` or `auto`,
     /// - `threshold`: confidence from which on a guess of the edge is taken; above 1 the cloud decides every token; `auto` takes what
     ///   was calibrated for each exit,
+    /// - `budget`: what is to be kept instead of a threshold,
     /// - `run_ahead`: `false` to stand still at every ask, as the paper does. Changes when tokens come, never which.
     pub(crate) fn take(fields: &mut Fields, defaults: &Defaults) -> Result<Self, ApiError> {
         let run_ahead = fields.take("run_ahead")?.unwrap_or(true);
+        let mode = mode(fields)?.unwrap_or(defaults.mode);
+        let (thresholds, budget) = (thresholds(fields, defaults)?, budget(fields, defaults)?);
+        if thresholds.is_some() && budget.is_some() {
+            return Err(fields.complaint("budget", "it sets the threshold, and threshold does too; give one of them"));
+        }
+        // The edge's own budget stands in for its own threshold, where a mode has one.
+        let stands_in = thresholds.is_none() && mode.takes_budget();
+        let own = defaults.budget.filter(|_| stands_in);
+        let own = own.map(|target| Budget { target, threshold_min: defaults.threshold_min });
         Ok(Self {
-            mode: mode(fields)?.unwrap_or(defaults.mode),
-            thresholds: thresholds(fields, defaults)?.unwrap_or(defaults.thresholds),
+            mode,
+            thresholds: thresholds.unwrap_or(defaults.thresholds),
+            budget: budget.or(own),
             run_ahead: if run_ahead { RunAhead::DEFAULT } else { RunAhead::Never },
         })
     }

@@ -123,6 +123,7 @@ fn param(refusal: &SubmitError) -> Option<&'static str> {
         SubmitError::Sampling(error) => Some(error.name),
         SubmitError::UnknownBias { .. } => Some("logit_bias"),
         SubmitError::NoCloud(_) | SubmitError::WrongPart(_) => Some("mode"),
+        SubmitError::NoBudget(_) => Some("budget"),
         SubmitError::EmptyPrompt | SubmitError::UnknownToken { .. } => Some("prompt"),
         _ => None,
     }

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::SystemTime};
 
 use axum::http::HeaderValue;
-use collm_core::policy::{Mode, Thresholds};
+use collm_core::{
+    budget::Target,
+    policy::{Mode, Threshold, Thresholds},
+};
 use collm_link::LinkControl;
 use collm_node::{EdgeHandle, access::Keys};
 
@@ -45,6 +48,10 @@ pub struct Defaults {
     pub thresholds: Thresholds,
     /// What was calibrated for the exits of this edge: the threshold `auto`.
     pub calibrated: Option<Thresholds>,
+    /// What is to be kept instead of the thresholds, in modes that have one.
+    pub budget: Option<Target>,
+    /// No budget lets exit 2's threshold fall below this, unless its request says so.
+    pub threshold_min: Threshold,
     /// Tokens of an answer at most.
     pub tokens_max: u32,
 }
@@ -98,8 +105,8 @@ impl Api {
         match self.defaults.mode {
             Mode::Whole => &[Mode::Whole],
             Mode::Standalone => &[Mode::Standalone],
-            Mode::Collaborative | Mode::Exact | Mode::Cloud | Mode::Naive => {
-                &[Mode::Standalone, Mode::Collaborative, Mode::Exact, Mode::Cloud, Mode::Naive]
+            Mode::Collaborative | Mode::Exact | Mode::Auto | Mode::Cloud | Mode::Naive => {
+                &[Mode::Standalone, Mode::Collaborative, Mode::Exact, Mode::Auto, Mode::Cloud, Mode::Naive]
             }
         }
     }

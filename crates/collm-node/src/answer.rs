@@ -3,6 +3,8 @@
 //! [`AnswerWriter`] turns events into text and ends the answer at its stop strings; [`Answer`] is the report, ready to be
 //! written as JSON. Deliberately absent: how it is shown.
 
+mod circumstances;
+
 use std::{sync::Arc, time::Duration};
 
 use collm_core::{
@@ -12,6 +14,7 @@ use collm_core::{
 };
 use serde::Serialize;
 
+pub use self::circumstances::{AutoStats, BudgetStats, ComparisonStats, LinkStats};
 use crate::{
     AnswerEvent, AnswerStream, Finished, Traffic,
     text::{StopStrings, TextStream, Vocabulary},
@@ -76,6 +79,14 @@ pub struct AnswerStats {
     pub exit1_threshold: Option<f32>,
     /// Confidence from which on exit 2's guesses were taken; none if all were asked about.
     pub exit2_threshold: Option<f32>,
+    /// What became of the budget; none without one.
+    pub budget: Option<BudgetStats>,
+    /// What mode auto chose, and why; none in other modes.
+    pub auto: Option<AutoStats>,
+    /// The way to the cloud, as it looked at the end.
+    pub link: LinkStats,
+    /// Did the network help? None at an edge without a cloud.
+    pub comparison: Option<ComparisonStats>,
     /// From the request to the end.
     pub total_ms: f64,
     /// From the request to the first token (TTFT).
@@ -289,6 +300,10 @@ impl AnswerStats {
             exit2_confidence: exit2.name(),
             exit1_threshold: stats.exit1_threshold.map(Threshold::value),
             exit2_threshold: stats.exit2_threshold.map(Threshold::value),
+            budget: stats.budget.map(BudgetStats::new),
+            auto: AutoStats::new(stats),
+            link: LinkStats::new(stats.link),
+            comparison: ComparisonStats::new(stats),
             total_ms: milliseconds(stats.total),
             first_token_ms: stats.first_token.map(milliseconds),
             time_per_token_ms: stats.time_per_token().map(milliseconds),

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use collm_core::{
     edge::{EdgeConfig, Event, FinishReason, PromptToken, Request, Source, Stats, Token},
     ids::{SessionId, TokenId},
-    policy::Mode,
+    policy::{Mode, Policy, Threshold},
     time::Time,
 };
 use collm_engine::scripted::Script;
@@ -62,7 +62,8 @@ impl Answer {
             Event::Prompt(token) => self.judge_prompt(token),
             Event::Token(token) => self.judge_token(token),
             Event::Degraded(loss) => {
-                assert!(self.request.mode.uses_cloud(), "{loss} in a mode without cloud");
+                let may_ask = self.request.mode.uses_cloud() || self.request.mode == Mode::Auto;
+                assert!(may_ask, "{loss} in a mode without cloud");
                 self.losses += 1;
             }
             Event::Finished(reason, stats) => {
@@ -104,8 +105,9 @@ impl Answer {
         assert_eq!(token.position.index(), sequence.len(), "positions follow one another: {token:?}");
         assert!(token.waited <= self.patience(), "stood still beyond the deadline: {token:?}");
         assert!(self.tokens.is_empty() || self.oracle.reason(&sequence).is_none(), "goes on after the end: {token:?}");
-        let attended = self.oracle.decide(&sequence);
-        let alone = self.oracle.decide_alone(&sequence);
+        self.judge_policy(&token);
+        let attended = self.oracle.decide(token.policy, &sequence);
+        let alone = self.oracle.decide_alone(token.policy, &sequence);
         let (scored, source) = if self.must_be_alone(&token, attended.1) { alone } else { attended };
         let choice = scored.choice;
         assert_eq!((token.id, token.source), (choice.token, source), "not what the policy gives: {token:?}");
@@ -119,6 +121,22 @@ impl Answer {
         assert_eq!(token.round_trip.is_some(), asked, "a round trip is told where the cloud was asked: {token:?}");
         assert!(token.round_trip <= Some(self.ask_deadline), "answered after the deadline: {token:?}");
         self.tokens.push(token);
+    }
+
+    /// Where neither a budget nor mode auto sets the policy it is the request's; else it keeps its bounds.
+    fn judge_policy(&self, token: &Token) {
+        let asked_for = self.oracle.policy();
+        let (Policy { exit1, exit2 }, request) = (token.policy, &self.request);
+        let at_edge = request.mode == Mode::Auto && exit2 == Threshold::ALWAYS;
+        match request.budget {
+            _ if at_edge => assert!(exit1.is_none_or(|exit1| Some(exit1) == asked_for.exit1), "{token:?}"),
+            Some(budget) => {
+                assert!(exit2 >= budget.threshold_min, "below the least threshold: {token:?}");
+                let least = request.thresholds.exit1.max(exit2);
+                assert!(exit1.is_none_or(|exit1| exit1 == least), "exit 1 has become careless: {token:?}");
+            }
+            None => assert_eq!(token.policy, asked_for, "not the policy that was asked for: {token:?}"),
+        }
     }
 
     /// How long the edge may stand still for one token. In naive mode it may lose an ask before it has a guess of its own, and
@@ -159,11 +177,35 @@ impl Answer {
         let only_for_tokens = !self.request.score_prompt && reason != FinishReason::Cancelled;
         assert!(waited <= stats.waited, "waited {waited:?} for tokens: {stats:?}");
         assert!(waited == stats.waited || !only_for_tokens, "waited {waited:?} for tokens: {stats:?}");
+        self.judge_choices(stats);
         assert!(stats.waited <= stats.total && stats.positions_replayed <= stats.positions_uploaded, "{stats:?}");
         assert!(self.request.mode != Mode::Standalone || stats.connections == 0, "standalone connects to nobody");
     }
 
+    /// What is said of budget and mode auto is what the tokens show.
+    fn judge_choices(&self, stats: &Stats) {
+        assert_eq!(stats.choice.is_some(), self.request.mode == Mode::Auto, "{stats:?}");
+        let fell = |count| self.tokens.iter().skip(count as usize).all(|token| token.policy.exit2 == Threshold::ALWAYS);
+        let at_edge = stats.choice.is_some_and(|choice| !choice.uses_cloud());
+        assert!(!at_edge || stats.fell_after.map_or_else(|| fell(0), fell), "asks by choice: {stats:?}");
+        assert!(at_edge || stats.fell_after.is_none(), "{stats:?}");
+        if let Some(report) = stats.budget {
+            assert_eq!(Some(report.budget), self.request.budget);
+            let last = self.tokens.iter().map(|token| token.policy.exit2).filter(|&exit2| exit2 != Threshold::ALWAYS);
+            assert!(last.clone().all(|exit2| report.lowest <= exit2 && exit2 <= report.highest), "{stats:?}");
+        }
+    }
+
+    /// Whether the answer depends on time.
+    fn is_steered(&self) -> bool {
+        self.request.budget.is_some() || self.request.mode == Mode::Auto
+    }
+
     fn judge_reference(&self) {
+        assert_eq!(self.losses, 0, "nothing went wrong and a loss was told");
+        if self.is_steered() {
+            return assert!(self.tokens.iter().all(|token| !token.degraded), "degraded with a cloud at hand");
+        }
         let reference = self.oracle.reference();
         let told: Vec<(TokenId, Source)> = self.tokens.iter().map(|token| (token.id, token.source)).collect();
         let reason = self.end.as_ref().and_then(|end| end.as_ref().ok()).map(|(reason, _)| *reason);
@@ -171,7 +213,6 @@ impl Answer {
         assert!(self.prompt.iter().all(|token| token.source == by_cloud), "the prompt was scored by others");
         assert_eq!(told, reference.tokens, "not the reference of {:?}", self.request);
         assert_eq!(reason, Some(reference.reason));
-        assert_eq!(self.losses, 0, "nothing went wrong and a loss was told");
     }
 }
 
@@ -241,7 +282,11 @@ impl Judge {
 
 #[cfg(test)]
 mod tests {
-    use collm_core::{edge::Loss, ids::Position, policy::Threshold};
+    use collm_core::{
+        budget::{Budget, Target},
+        edge::Loss,
+        ids::Position,
+    };
 
     use super::*;
     use crate::plan::{EdgePlan, request};
@@ -268,7 +313,8 @@ mod tests {
     fn right(judge: &Judge) -> Token {
         let answer = &judge.answers[&SessionId(1)];
         let sequence = answer.sequence();
-        let (scored, source) = answer.oracle.decide(&sequence);
+        let policy = answer.oracle.policy();
+        let (scored, source) = answer.oracle.decide(policy, &sequence);
         Token {
             position: Position(sequence.len() as u32),
             id: scored.choice.token,
@@ -278,6 +324,7 @@ mod tests {
             degraded: false,
             waited: Duration::ZERO,
             round_trip: (source == Source::Cloud).then_some(Duration::ZERO),
+            policy,
         }
     }
 
@@ -327,6 +374,24 @@ mod tests {
     #[should_panic(expected = "before the loss was told")]
     fn a_silent_loss_is_caught() {
         second(|token| Token { source: Source::Exit2, degraded: true, ..token });
+    }
+
+    #[test]
+    #[should_panic(expected = "not the policy that was asked for")]
+    fn another_threshold_than_asked_for_is_caught() {
+        second(|token| Token { policy: Policy { exit2: Threshold::DEFAULT, ..token.policy }, ..token });
+    }
+
+    #[test]
+    #[should_panic(expected = "below the least threshold")]
+    fn a_budget_that_breaks_its_bound_is_caught() {
+        let mut judge = judge();
+        let answer = judge.answers.get_mut(&SessionId(1)).expect("it is expected");
+        let target = Target::cloud_share(0.2).expect("a share");
+        answer.request.budget = Some(Budget { target, threshold_min: Threshold::DEFAULT });
+        let token = right(&judge);
+        let policy = Policy { exit2: Threshold::new(0.5).expect("a number"), ..token.policy };
+        hear(&mut judge, Event::Token(Token { policy, ..token }));
     }
 
     #[test]

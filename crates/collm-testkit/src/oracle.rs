@@ -46,6 +46,11 @@ impl Oracle {
         }
     }
 
+    /// The rule that is in force for all tokens, where neither a budget nor mode auto sets it.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
     /// The whole answer.
     pub fn reference(&self) -> Reference {
         let mut prefix = self.request.prompt.clone();
@@ -54,7 +59,7 @@ impl Oracle {
             return Reference { tokens, reason: FinishReason::Length };
         }
         loop {
-            let (Scored { choice, .. }, source) = self.decide(&prefix);
+            let (Scored { choice, .. }, source) = self.decide(self.policy, &prefix);
             prefix.push(choice.token);
             tokens.push((choice.token, source));
             if let Some(reason) = self.reason(&prefix) {
@@ -63,30 +68,30 @@ impl Oracle {
         }
     }
 
-    /// The next token, and who decides it while the cloud is there.
-    pub fn decide(&self, prefix: &[TokenId]) -> (Scored, Source) {
+    /// The next token under a policy, and who decides it while the cloud is there.
+    pub fn decide(&self, policy: Policy, prefix: &[TokenId]) -> (Scored, Source) {
         if self.request.mode == Mode::Cloud {
             return (self.says(Head::Final, prefix), Source::Cloud);
         }
         if self.second == SecondStage::Whole {
             return (self.says(Head::Final, prefix), Source::Whole);
         }
-        self.leaves_early(prefix).unwrap_or_else(|| (self.says(Head::Final, prefix), Source::Cloud))
+        self.leaves_early(policy, prefix).unwrap_or_else(|| (self.says(Head::Final, prefix), Source::Cloud))
     }
 
     /// The token that one of the edge's exits is sure enough of.
-    fn leaves_early(&self, prefix: &[TokenId]) -> Option<(Scored, Source)> {
+    fn leaves_early(&self, policy: Policy, prefix: &[TokenId]) -> Option<(Scored, Source)> {
         let first = self.says(Head::Exit1, prefix);
-        if self.policy.at_exit1(first.choice) == Decision::Emit {
+        if policy.at_exit1(first.choice) == Decision::Emit {
             return Some((first, Source::Exit1));
         }
         let second = self.says(Head::Exit2, prefix);
-        (self.policy.at_exit2(second.choice) == Decision::Emit).then_some((second, Source::Exit2))
+        (policy.at_exit2(second.choice) == Decision::Emit).then_some((second, Source::Exit2))
     }
 
-    /// The next token, and who decides it, while the cloud is not there.
-    pub fn decide_alone(&self, prefix: &[TokenId]) -> (Scored, Source) {
-        self.leaves_early(prefix).unwrap_or_else(|| (self.says(Head::Exit2, prefix), Source::Exit2))
+    /// The next token under a policy, and who decides it, while the cloud is not there.
+    pub fn decide_alone(&self, policy: Policy, prefix: &[TokenId]) -> (Scored, Source) {
+        self.leaves_early(policy, prefix).unwrap_or_else(|| (self.says(Head::Exit2, prefix), Source::Exit2))
     }
 
     /// Who says how likely the prompt's tokens were, while the cloud is there or not.

@@ -3,6 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use collm_core::{
+    budget::{Budget, Target},
     cloud::Prefill,
     edge::{BreakerConfig, ExactUpload, Request, SecondStage},
     grammar::{Expression, Grammar},
@@ -76,10 +77,12 @@ impl Profile {
 
     fn modes(self) -> &'static [Mode] {
         match self {
-            Self::Calm | Self::Crowded | Self::Flaky => &[Mode::Collaborative, Mode::Exact],
+            Self::Calm | Self::Crowded | Self::Flaky => &[Mode::Collaborative, Mode::Exact, Mode::Auto],
             Self::CalmBaselines => &[Mode::Cloud, Mode::Naive, Mode::Standalone],
             Self::HostileBaselines => &[Mode::Cloud, Mode::Naive],
-            Self::Hostile => &[Mode::Collaborative, Mode::Exact, Mode::Cloud, Mode::Naive, Mode::Standalone],
+            Self::Hostile => {
+                &[Mode::Collaborative, Mode::Exact, Mode::Auto, Mode::Cloud, Mode::Naive, Mode::Standalone]
+            }
         }
     }
 }
@@ -159,7 +162,9 @@ impl Draft {
         let shared = if self.random.chance(0.7) { earlier.prompt.len() } else { earlier.prompt.len() / 2 };
         request.prompt = [&earlier.prompt[..shared], &request.prompt].concat();
         request.prompt.truncate(room);
-        request.mode = earlier.mode;
+        (request.mode, request.budget) = (earlier.mode, earlier.budget);
+        request.score_prompt &= request.mode != Mode::Auto;
+        request.tokens_max = request.tokens_max.max(u32::from(!request.score_prompt));
         (*earlier_at + (at - Time::default()) / 4, request)
     }
 
@@ -172,10 +177,14 @@ impl Draft {
             .map(|_| TokenId(random.within(0..=script.vocabulary as u64 - 1) as u32))
             .collect();
         let is_whole = plan.config.second == SecondStage::Whole;
+        let mode = if is_whole { Mode::Whole } else { random.pick(self.profile.modes()) };
+        // Who tells the prompt depends on what is chosen; the judge knows it only at the end.
+        let score_prompt = score_prompt && mode != Mode::Auto;
         let request = Request {
             session: SessionId(u128::from(session) + 1),
             prompt,
-            mode: if is_whole { Mode::Whole } else { random.pick(self.profile.modes()) },
+            mode,
+            budget: if mode.takes_budget() && random.chance(0.4) { Some(budget(random)) } else { None },
             thresholds: random
                 .pick(&[
                     Threshold::ALWAYS,
@@ -282,6 +291,17 @@ impl Draft {
             _ => Fault::RogueFrame,
         }
     }
+}
+
+/// Tight ones and loose ones.
+fn budget(random: &mut Random) -> Budget {
+    let target = if random.chance(0.5) {
+        Target::cloud_share(random.pick(&[0.0, 0.1, 0.5, 1.0])).expect("a share")
+    } else {
+        Target::TimePerToken(random.span_us(100..=200_000))
+    };
+    let threshold_min = random.pick(&[Threshold::ALWAYS, Threshold::new(0.5).expect("a number")]);
+    Budget { target, threshold_min }
 }
 
 /// Any number of two letters, the first from the first half of the alphabet. Small vocabularies lack the second half.

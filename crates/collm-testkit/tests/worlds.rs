@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use collm_core::{
-    edge::{Event, FinishReason, Loss, Source, SubmitError},
+    edge::{AutoChoice, Event, FinishReason, Loss, Source, SubmitError},
     frame::{RefusalCode, ToEdge},
 };
 use collm_testkit::{Entry, Fault, Profile, World};
@@ -127,7 +127,17 @@ fn sights_of_requester(event: &Event) -> Vec<&'static str> {
         }],
         Event::Finished(FinishReason::Cancelled, _) => vec!["a requester that left"],
         Event::Finished(_, stats) => {
-            let seen = [(stats.positions_replayed > 0, "a replay"), (stats.rollbacks > 0, "a rollback")];
+            let seen = [
+                (stats.positions_replayed > 0, "a replay"),
+                (stats.rollbacks > 0, "a rollback"),
+                (
+                    stats.budget.is_some_and(|report| report.lowest < report.highest),
+                    "a budget that moves the threshold",
+                ),
+                (stats.budget.is_some_and(|report| !report.kept), "a budget that is not kept"),
+                (stats.fell_after.is_some(), "an answer that fell to the edge"),
+                (stats.choice == Some(AutoChoice::CloudDown), "a choice against a cloud that failed"),
+            ];
             seen.into_iter().filter_map(|(seen, sight)| seen.then_some(sight)).collect()
         }
         Event::Failed(_) => vec!["a failed engine"],
@@ -157,7 +167,10 @@ fn hostile_worlds_get_into_everything() {
     }
     let expected = [
         "a broken protocol",
+        "a budget that is not kept",
+        "a budget that moves the threshold",
         "a busy cloud",
+        "a choice against a cloud that failed",
         "a cloud that forgot",
         "a cloud without the lower layers",
         "a context too long for the cloud",
@@ -180,6 +193,7 @@ fn hostile_worlds_get_into_everything() {
         "a stopping cloud",
         "a token of an exit",
         "a token of the cloud",
+        "an answer that fell to the edge",
         "an open breaker",
     ];
     let never: Vec<&str> = expected.into_iter().filter(|sight| !seen.contains_key(sight)).collect();

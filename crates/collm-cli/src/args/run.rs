@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args};
 use collm_core::{
+    budget::Target,
     confidence::ConfidenceMeasure,
     policy::{Mode, Threshold},
     sampling::{Sampling, SamplingError},
@@ -25,6 +26,7 @@ Examples:
   collm run \"Why is the sky blue?\"
   echo \"Summarise: …\" | collm run - --max-tokens 200
   collm run \"Hi\" --part parts/edge.gguf --cloud http://127.0.0.1:7070 --threshold 0.9
+  collm run \"Hi\" --part parts/edge.gguf --cloud http://127.0.0.1:7070 --mode auto --budget tpot=60ms
   collm run \"Hi\" --mode standalone --model smollm2-135m --json
   collm run \"Hi\" --edge http://127.0.0.1:8080 --temperature 0.7 --top-p 0.9 --seed 1"
 )]
@@ -33,13 +35,21 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "PROMPT")]
     pub(crate) prompt: String,
 
-    /// whole, cloud, naive, standalone, collaborative or exact (the whole model's text, always) [default: collaborative with --cloud or --edge, else whole]
+    /// whole, cloud, naive, standalone, collaborative, exact (the whole model's text, always) or auto (collaborative where the link makes it worthwhile, else standalone) [default: collaborative with --cloud or --edge, else whole]
     #[arg(long, value_parser = values::mode)]
     pub(crate) mode: Option<Mode>,
 
     /// Confidence from which on the edge's own guess is taken, or auto: what was calibrated for the edge part [default: what was calibrated, else 0.8]
     #[arg(long, value_name = "auto|0..1", value_parser = values::threshold_or_auto)]
     pub(crate) threshold: Option<Auto<Threshold>>,
+
+    /// What an answer may cost, in place of a threshold: tpot=60ms (time per token) or cloud=20% (share of the tokens that the cloud is asked about). The text then depends on time
+    #[arg(long, value_name = "TARGET", value_parser = values::budget, conflicts_with = "threshold")]
+    pub(crate) budget: Option<Target>,
+
+    /// The threshold that a budget never goes below
+    #[arg(long, value_name = "0..1", value_parser = values::threshold, requires = "budget")]
+    pub(crate) threshold_min: Option<Threshold>,
 
     /// Stand still at every ask, as the paper does, instead of running ahead of the cloud: the same text, later
     #[arg(long)]

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, ValueEnum};
-use collm_core::{cloud::Prefill, confidence::ConfidenceMeasure, policy::Threshold};
+use collm_core::{budget::Target, cloud::Prefill, confidence::ConfidenceMeasure, policy::Threshold};
 use collm_http::Origin;
 use collm_link::LinkSpec;
 
@@ -112,6 +112,7 @@ impl From<PrefillChoice> for Prefill {
 Examples:
   collm edge --part parts/edge.gguf --cloud http://127.0.0.1:7070 --listen 127.0.0.1:8080
   collm edge --part parts/edge.gguf --cloud https://cloud.example:7070 --cloud-key-file key
+  collm edge --part parts/edge.gguf --cloud http://127.0.0.1:7070 --budget cloud=20%
   collm edge --part parts/edge.gguf                    standalone: no cloud
   collm edge --model smollm2-135m                      the whole model, here
 
@@ -160,6 +161,14 @@ pub(crate) struct EdgeArgs {
     /// Confidence from which on the edge's own guess is taken where a request does not say, or auto: what was calibrated for the edge part [default: what was calibrated, else 0.8]
     #[arg(long, value_name = "auto|0..1", value_parser = values::threshold_or_auto)]
     pub(crate) threshold: Option<Auto<Threshold>>,
+
+    /// What an answer may cost, in place of a threshold: tpot=60ms (time per token) or cloud=20% (share of the tokens that the cloud is asked about). The text then depends on time. For requests that give neither budget nor threshold
+    #[arg(long, value_name = "TARGET", value_parser = values::budget, conflicts_with = "threshold", requires = "cloud")]
+    pub(crate) budget: Option<Target>,
+
+    /// The threshold that a budget never goes below
+    #[arg(long, value_name = "0..1", default_value = "0", value_parser = values::threshold)]
+    pub(crate) threshold_min: Threshold,
 
     /// How exits measure their confidence: max-prob (the paper's), margin, entropy, gate (a fitted predictor), or auto: as the edge part says
     #[arg(long, value_name = "MEASURE", default_value = "auto", value_parser = values::confidence)]

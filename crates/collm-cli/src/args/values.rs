@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use collm_core::{
+    budget::{Target, TargetError},
     confidence::ConfidenceMeasure,
     policy::{Mode, Threshold},
 };
@@ -56,6 +57,11 @@ pub(crate) fn threshold(text: &str) -> Result<Threshold, String> {
     number.ok_or_else(|| "write a confidence from 0 to 1, or more than 1 to ask for every token".to_owned())
 }
 
+/// `tpot=60ms` or `cloud=20%`.
+pub(crate) fn budget(text: &str) -> Result<Target, TargetError> {
+    text.parse()
+}
+
 pub(crate) fn threshold_or_auto(text: &str) -> Result<Auto<Threshold>, String> {
     if text == "auto" { Ok(Auto::Auto) } else { threshold(text).map(Auto::Given) }
 }
@@ -100,6 +106,12 @@ mod tests {
     }
 
     #[test]
+    fn budgets_say_how_they_are_written() {
+        assert_eq!(budget("cloud=20%"), Target::cloud_share(0.2));
+        assert!(budget("20%").is_err_and(|error| error.to_string().contains("tpot=60ms")));
+    }
+
+    #[test]
     fn auto_is_a_word_for_thresholds_and_measures() {
         assert_eq!(threshold_or_auto("auto"), Ok(Auto::Auto));
         assert_eq!(threshold_or_auto("0.8"), Ok(Auto::Given(Threshold::DEFAULT)));
@@ -133,6 +145,7 @@ mod tests {
     fn modes_are_the_words_of_the_table() {
         assert_eq!(mode("naive"), Ok(Mode::Naive));
         assert_eq!(mode("exact"), Ok(Mode::Exact));
+        assert_eq!(mode("auto"), Ok(Mode::Auto));
         assert!(mode("edge").is_err_and(|message| message.starts_with("the modes are whole, cloud, naive")));
     }
 }

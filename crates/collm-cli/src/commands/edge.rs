@@ -38,6 +38,7 @@ fn settle(args: &EdgeArgs, progress: ProgressMode) -> anyhow::Result<EdgeSetup> 
     let exits = ExitSettings::settle(&file, args.confidence, args.threshold)?;
     let mut setup = EdgeSetup::new(file, exits, &settings, args.slots, args.deadline)?;
     setup.config.keep = args.keep;
+    (setup.budget, setup.threshold_min) = (args.budget, args.threshold_min);
     if args.cloud.is_some() { setup.settle_upload(&args.upload, progress) } else { Ok(setup) }
 }
 

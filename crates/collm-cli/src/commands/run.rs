@@ -39,6 +39,7 @@ pub(super) fn run(args: RunArgs, progress: ProgressMode, verbose: bool) -> anyho
     let answerer = Answerer::settle(&args.who, args.mode, progress)?;
     let mut question = Question::new(prompt(args.prompt, args.system, args.raw)?, Threshold::DEFAULT, args.max_tokens)
         .at(args.threshold)
+        .within(args.budget, args.threshold_min)
         .sampled(&sampling)
         .stopped_by(args.stop);
     if let Some(mode) = answerer.mode() {

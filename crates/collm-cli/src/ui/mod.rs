@@ -1,6 +1,7 @@
 //! What people see: colours that mean something, progress, tables. Nothing here decides or computes.
 
 pub(crate) mod answer;
+mod circumstances;
 pub(crate) mod colour;
 pub(crate) mod numbers;
 pub(crate) mod progress;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::circumstances;
 use crate::report::Report;
 
 /// One line a number. `load`: what it took to have an edge that answers, if one was started for this.
@@ -23,6 +24,7 @@ pub(crate) fn lines(report: &Report, load: Option<Duration>) -> String {
         ("eval rate", rate(stats.answer_tokens.saturating_sub(1), eval_ms)),
         ("tokens by source", by_source(report)),
     ]);
+    rows.extend(circumstances::rows(stats));
     let line = |(name, value): (&str, String)| format!("{:<22}{value}", format!("{name}:"));
     rows.into_iter().map(line).collect::<Vec<_>>().join("\n")
 }

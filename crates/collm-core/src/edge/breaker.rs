@@ -80,6 +80,11 @@ impl Breaker {
         }
     }
 
+    /// Whether a cloud that failed is left alone now, or another session finds out how it is.
+    pub(super) fn holds_back(&self, now: Time) -> bool {
+        self.next_attempt().is_none_or(|from| from > now)
+    }
+
     /// From when on somebody may try; `None` while a probe decides.
     pub(super) fn next_attempt(&self) -> Option<Time> {
         match self.state {
@@ -117,11 +122,12 @@ mod tests {
         breaker.fail(at(0), A);
         breaker.fail(at(1), B);
         assert_eq!(breaker.next_attempt(), Some(at(100)), "the second loss of the same cloud does not count");
-        assert!(!breaker.admits(at(99), A));
-        assert!(breaker.admits(at(100), A));
+        assert!(!breaker.admits(at(99), A) && breaker.holds_back(at(99)));
+        assert!(!breaker.holds_back(at(100)) && breaker.admits(at(100), A));
+        assert!(breaker.holds_back(at(100)), "the probe is under way");
         assert!(!breaker.admits(at(100), B), "only the probe");
         breaker.succeed();
-        assert!(breaker.admits(at(101), B));
+        assert!(breaker.admits(at(101), B) && !breaker.holds_back(at(101)));
     }
 
     #[test]

@@ -3,8 +3,11 @@
 //! [`Edge`] owns the sessions and the circuit breaker; a session's concerns live in the files beside this one. After every
 //! input, drain [`Edge::poll_output`] before the next input. Absent on purpose: sockets, threads, tensors, text.
 
+mod auto;
 mod batch;
 mod breaker;
+mod comparison;
+mod controller;
 mod event;
 mod occupancy;
 mod outlook;
@@ -20,14 +23,18 @@ use std::{
     time::Duration,
 };
 
+pub use auto::AutoChoice;
 pub use breaker::BreakerConfig;
+pub use comparison::{Comparison, Verdict};
 pub use event::{Event, FinishReason, Loss, PromptToken, Source, Token};
 pub use occupancy::Occupancy;
+pub use outlook::{CloudOnly, LinkEstimate};
 pub use output::{Batch, BatchOutcome, Job, JobOutcome, Output, Stage, StreamId};
 pub use request::{Request, SubmitError};
-pub use stats::Stats;
+pub use stats::{BudgetReport, Stats};
 
 use self::{
+    auto::{Switch, Wish},
     batch::Jobs,
     breaker::Breaker,
     outlook::Outlook,
@@ -53,6 +60,8 @@ pub struct EdgeConfig {
     pub has_exit1: bool,
     /// Whether a cloud is configured at all.
     pub has_cloud: bool,
+    /// Layers of the whole model. Only estimates of what the cloud would take for them depend on it.
+    pub layers: u32,
     /// Positions that a session may use, prompt and answer together.
     pub context: u32,
     /// Sessions computed at once (key-value slots of the engine).
@@ -110,10 +119,21 @@ pub struct Edge {
     sessions: BTreeMap<SessionId, Session>,
     /// Answered, and kept for a follow-up. Each has a slot, so there are none while a request waits for one.
     parked: BTreeMap<SessionId, Parked>,
-    /// With the moment they were submitted.
-    waiting: VecDeque<(Time, Request)>,
+    waiting: VecDeque<Arrival>,
     free_slots: Vec<SlotId>,
     common: Common,
+}
+
+/// A request that was taken.
+#[derive(Debug)]
+struct Arrival {
+    /// The session that it brought.
+    ticket: SessionId,
+    /// When.
+    at: Time,
+    /// With the mode that auto chose.
+    request: Request,
+    choice: Option<AutoChoice>,
 }
 
 /// What the sessions of an edge share: its configuration, what it knows of its cloud, its engine, and one queue of outputs.
@@ -122,6 +142,7 @@ struct Common {
     config: EdgeConfig,
     breaker: Breaker,
     outlook: Outlook,
+    switch: Switch,
     jobs: Jobs,
     outputs: VecDeque<Output>,
 }
@@ -134,6 +155,7 @@ impl Common {
             config: &self.config,
             breaker: &mut self.breaker,
             outlook: &mut self.outlook,
+            switch: &mut self.switch,
             jobs: &mut self.jobs,
             out: &mut self.outputs,
         }
@@ -152,6 +174,7 @@ impl Edge {
             common: Common {
                 breaker: Breaker::new(config.breaker),
                 outlook: Outlook::default(),
+                switch: Switch::default(),
                 jobs: Jobs::default(),
                 outputs: VecDeque::new(),
                 config,
@@ -166,26 +189,51 @@ impl Edge {
     /// When it cannot be served; nothing of it remains then.
     pub fn submit(&mut self, now: Time, request: Request) -> Result<SessionId, SubmitError> {
         self.check(&request)?;
-        if let Some(resumed) = self.resume(now, &request) {
-            return Ok(resumed);
+        let arrival = self.arrive(now, request);
+        if let Some((length, id)) = self.resumable(&arrival.request) {
+            self.resume(arrival, id, length);
+            return Ok(id);
         }
         if self.free_slots.is_empty() {
             self.evict_parked();
         }
         if self.free_slots.is_empty() && self.waiting.len() >= self.common.config.waiting_max as usize {
+            self.common.switch.release(now, arrival.ticket);
             return Err(SubmitError::Busy(self.common.config.waiting_max));
         }
-        let id = request.session;
-        self.waiting.push_back((now, request));
+        let id = arrival.ticket;
+        self.waiting.push_back(arrival);
         self.start_waiting(now);
         Ok(id)
     }
 
+    /// Decides where a request is answered that leaves it open.
+    fn arrive(&mut self, now: Time, mut request: Request) -> Arrival {
+        let ticket = request.session;
+        let choice = (request.mode == Mode::Auto).then(|| self.choose(now, &request));
+        if let Some(choice) = choice {
+            request.mode = if choice.uses_cloud() { Mode::Collaborative } else { Mode::Standalone };
+        }
+        Arrival { ticket, at: now, request, choice }
+    }
+
+    fn choose(&mut self, now: Time, request: &Request) -> AutoChoice {
+        let Common { config, breaker, outlook, switch, .. } = &mut self.common;
+        if !config.has_cloud {
+            AutoChoice::NoCloud
+        } else if breaker.holds_back(now) {
+            AutoChoice::CloudDown
+        } else {
+            switch.choose(now, Wish::of(request), outlook)
+        }
+    }
+
     /// Ends an answer early: the requester left, or found its own stop rule. Unknown sessions are ignored.
     pub fn finish(&mut self, now: Time, session: SessionId, reason: FinishReason) {
-        if let Some(index) = self.waiting.iter().position(|(_, request)| request.session == session) {
-            let (submitted, _) = self.waiting.remove(index).expect("found a moment ago");
-            let stats = Stats { total: now - submitted, ..Stats::default() };
+        if let Some(index) = self.waiting.iter().position(|waiting| waiting.ticket == session) {
+            let Arrival { at, choice, .. } = self.waiting.remove(index).expect("found a moment ago");
+            self.common.switch.release(now, session);
+            let stats = Stats { total: now - at, choice, ..Stats::default() };
             self.common.outputs.push_back(Output::Event(session, Event::Finished(reason, Box::new(stats))));
         }
         self.with(now, session, |session, around| session.finish(reason, around));
@@ -198,6 +246,13 @@ impl Edge {
         self.with(now, stream.session, |session, around| session.handle_frame(stream, frame, around));
         if opened {
             self.connect_all(now);
+        }
+    }
+
+    /// A frame of so many bytes was given to the link. No output follows from it, so it may be told while outputs are drained.
+    pub fn handle_sent(&mut self, now: Time, stream: StreamId, bytes: u64) {
+        if let Some(session) = self.sessions.get_mut(&stream.session) {
+            session.handle_sent(now, stream, bytes);
         }
     }
 
@@ -248,7 +303,7 @@ impl Edge {
     }
 
     fn check(&self, request: &Request) -> Result<(), SubmitError> {
-        let Request { session, prompt, mode, sampling, tokens_max, score_prompt, .. } = request;
+        let Request { session, prompt, mode, sampling, tokens_max, score_prompt, budget, .. } = request;
         let EdgeConfig { context, has_cloud, ref identity, .. } = self.common.config;
         sampling.clone().validated()?;
         if prompt.is_empty() {
@@ -272,8 +327,11 @@ impl Edge {
         if mode.uses_cloud() && !has_cloud {
             return Err(SubmitError::NoCloud(*mode));
         }
+        if budget.is_some() && !mode.takes_budget() {
+            return Err(SubmitError::NoBudget(*mode));
+        }
         let is_known = self.sessions.contains_key(session) || self.parked.contains_key(session);
-        if is_known || self.waiting.iter().any(|(_, waiting)| waiting.session == *session) {
+        if is_known || self.waiting.iter().any(|waiting| waiting.ticket == *session) {
             return Err(SubmitError::Duplicate(*session));
         }
         Ok(())
@@ -282,13 +340,13 @@ impl Edge {
     /// Gives free slots to those who wait.
     fn start_waiting(&mut self, now: Time) {
         while !self.free_slots.is_empty() {
-            let Some((submitted, request)) = self.waiting.pop_front() else {
+            let Some(arrival) = self.waiting.pop_front() else {
                 return;
             };
             let slot = self.free_slots.pop().expect("checked by the loop");
-            let id = request.session;
-            let ground = Ground::fresh(&request, slot, &self.common.config);
-            let session = Session::start(request, ground, submitted, &mut self.common.around(now));
+            let id = arrival.ticket;
+            let ground = Ground::fresh(&arrival.request, slot, &self.common.config);
+            let session = Session::start(arrival, ground, &mut self.common.around(now));
             // A prompt of one token has nothing to tell, and may be all that is asked about.
             if session.is_finished() {
                 self.clear_up(now, session);

@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Edge, EdgeConfig, Output, Request, StreamId, session::Session, uplink::Uplink};
+use super::{Arrival, Edge, EdgeConfig, Output, Request, StreamId, session::Session, uplink::Uplink};
 use crate::{
     frame::ToEdge,
     ids::{Epoch, SessionId, SlotId, TokenId},
@@ -111,19 +111,23 @@ impl Edge {
         self.forget_parked(now);
     }
 
-    /// Lets the parked session that shares most with a request answer it, if there is one. Returns its id.
-    pub(super) fn resume(&mut self, now: Time, request: &Request) -> Option<SessionId> {
+    /// The parked session that shares most with a request, and how many positions.
+    pub(super) fn resumable(&self, request: &Request) -> Option<(u32, SessionId)> {
         let block_rows = self.common.config.block_rows;
         let shared = |(id, parked): (&SessionId, &Parked)| Some((parked.shared_with(request, block_rows)?, *id));
-        let (length, id) = self.parked.iter().filter_map(shared).max()?;
-        let mut ground = self.parked.remove(&id).expect("listed a moment ago").ground;
+        self.parked.iter().filter_map(shared).max()
+    }
+
+    /// Lets a parked session answer, from its first `length` positions on.
+    pub(super) fn resume(&mut self, mut arrival: Arrival, id: SessionId, length: u32) {
+        let now = arrival.at;
+        let mut ground = self.parked.remove(&id).expect("it is parked").ground;
         ground.truncate(length, &mut self.common.outputs);
         ground.epoch.0 += 1;
-        ground.uplink.resume(now, ground.epoch, request, &mut self.common.outputs);
-        let request = Request { session: id, ..request.clone() };
-        let session = Session::start(request, ground, now, &mut self.common.around(now));
+        ground.uplink.resume(now, ground.epoch, &arrival.request, &mut self.common.outputs);
+        arrival.request.session = id;
+        let session = Session::start(arrival, ground, &mut self.common.around(now));
         self.sessions.insert(id, session);
-        Some(id)
     }
 
     /// Keeps a session whose answer is complete, or lets it go.

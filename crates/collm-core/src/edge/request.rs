@@ -1,6 +1,7 @@
 //! What a requester asks for, and why it may not get it.
 
 use crate::{
+    budget::Budget,
     ids::{SessionId, TokenId},
     policy::{Mode, RunAhead, Thresholds},
     sampling::{Sampling, SamplingError},
@@ -17,6 +18,9 @@ pub struct Request {
     pub mode: Mode,
     /// When a guess is sure enough.
     pub thresholds: Thresholds,
+    /// Sets exit 2's threshold anew for every token, in modes that have one. Exit 1 is then never less careful than
+    /// `thresholds` says, nor than exit 2. The answer depends on time and is not reproducible.
+    pub budget: Option<Budget>,
     /// Whether to go on while the cloud is asked.
     pub run_ahead: RunAhead,
     /// How tokens are drawn.
@@ -81,6 +85,9 @@ pub enum SubmitError {
     /// The mode does not fit what the edge holds.
     #[error("mode {} does not fit the file that this edge has loaded; whole needs a whole model, the others an edge part", .0.name())]
     WrongPart(Mode),
+    /// The mode has no threshold that a budget could set.
+    #[error("mode {} takes no budget, since no threshold decides there what the cloud is asked; leave it out, or choose collaborative or auto", .0.name())]
+    NoBudget(Mode),
     /// The queue is full.
     #[error("{0} requests wait already; retry later")]
     Busy(u32),

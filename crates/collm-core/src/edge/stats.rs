@@ -2,16 +2,31 @@
 
 use std::time::Duration;
 
-use super::{Source, Token};
-use crate::{frame::Answer, policy::Threshold, time::Time};
+use super::{AutoChoice, Comparison, LinkEstimate, Source, Token};
+use crate::{
+    budget::{Budget, Target},
+    frame::Answer,
+    policy::Threshold,
+    time::Time,
+};
 
 /// Sums over one answer. Bytes are the driver's to add: the core does not know how frames are written.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Stats {
     /// Confidence from which on exit 1's guesses were taken; `None` if it was not asked.
     pub exit1_threshold: Option<Threshold>,
-    /// Confidence from which on exit 2's guesses were taken; `None` if none was.
+    /// Confidence from which on exit 2's guesses were taken; `None` if none was. Under a budget: at the end.
     pub exit2_threshold: Option<Threshold>,
+    /// What became of the budget, if there was one.
+    pub budget: Option<BudgetReport>,
+    /// In mode auto: what was chosen, and why. The last choice, if the answer fell to the edge.
+    pub choice: Option<AutoChoice>,
+    /// In mode auto: tokens that were made when it fell to the edge, if it did.
+    pub fell_after: Option<u32>,
+    /// The way to the cloud, as it looked at the end.
+    pub link: LinkEstimate,
+    /// What it would have cost elsewhere; `None` without a cloud.
+    pub comparison: Option<Comparison>,
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
     /// Of them, what did not have to be computed because it was kept from the session's last answer.
@@ -56,7 +71,50 @@ pub struct Stats {
     pub total: Duration,
 }
 
+/// A budget, the thresholds that were in force for it at exit 2, and whether it was kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BudgetReport {
+    /// What was asked for.
+    pub budget: Budget,
+    /// For the first token.
+    pub first: Threshold,
+    /// For the last one.
+    pub last: Threshold,
+    /// For any.
+    pub lowest: Threshold,
+    /// For any.
+    pub highest: Threshold,
+    /// Whether the target was met, give or take one token.
+    pub kept: bool,
+}
+
+impl BudgetReport {
+    pub(super) fn begin(budget: Budget, threshold: Threshold) -> Self {
+        Self { budget, first: threshold, last: threshold, lowest: threshold, highest: threshold, kept: true }
+    }
+
+    /// Another threshold is in force.
+    pub(super) fn set(&mut self, threshold: Threshold) {
+        self.last = threshold;
+        self.highest = self.highest.max(threshold);
+        self.lowest = if threshold < self.lowest { threshold } else { self.lowest };
+    }
+}
+
 impl Stats {
+    /// Whether a target was met, give or take one token.
+    pub(super) fn keeps(&self, target: Target) -> bool {
+        match target {
+            Target::CloudShare(share) => {
+                f64::from(self.cloud_tokens) <= share.value() * f64::from(self.answer_tokens()) + 1.0
+            }
+            Target::TimePerToken(time) => {
+                let later = self.answer_tokens().saturating_sub(1);
+                self.total.saturating_sub(self.first_token.unwrap_or_default()) <= time * (later + 1)
+            }
+        }
+    }
+
     /// Tokens of the answer.
     pub fn answer_tokens(&self) -> u32 {
         self.exit1_tokens + self.exit2_tokens + self.cloud_tokens + self.whole_tokens

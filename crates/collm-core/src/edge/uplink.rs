@@ -90,6 +90,11 @@ impl Uplink {
         matches!(self.state, State::Up | State::Opening { fresh: true, .. })
     }
 
+    /// Whether the cloud has confirmed the stream in use.
+    pub(super) fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
     /// Whether an ask may still be answered on the stream in use.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.state, State::Up | State::Opening { .. })

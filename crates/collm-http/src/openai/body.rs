@@ -3,7 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use collm_core::policy::Mode;
-use collm_node::{answer::Answer, fresh_session};
+use collm_node::{
+    answer::{Answer, AutoStats, BudgetStats, ComparisonStats, LinkStats},
+    fresh_session,
+};
 use serde::Serialize;
 
 use super::log_probs::LogProbs;
@@ -82,7 +85,7 @@ struct PromptTokens {
     cached_tokens: usize,
 }
 
-/// What no other server tells: who decided, and what the cloud cost. Sums over all choices.
+/// What no other server tells: who decided, and what the cloud cost. Sums over all choices, and what cannot be summed for each.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Report {
     mode: &'static str,
@@ -92,6 +95,21 @@ pub(super) struct Report {
     bytes_up: u64,
     bytes_down: u64,
     waits: Waits,
+    cloud_compute_ms: f64,
+    /// Of the choice that took longest.
+    total_ms: f64,
+    /// In the order in which they were complete.
+    choices: Vec<Circumstances>,
+}
+
+/// Under which circumstances one choice was made.
+#[derive(Debug, Clone, Serialize)]
+struct Circumstances {
+    index: u32,
+    budget: Option<BudgetStats>,
+    auto: Option<AutoStats>,
+    link: LinkStats,
+    comparison: Option<ComparisonStats>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -213,11 +231,15 @@ impl Tally {
             bytes_up: 0,
             bytes_down: 0,
             waits: Waits::default(),
+            cloud_compute_ms: 0.0,
+            total_ms: 0.0,
+            choices: Vec::new(),
         };
         Self { usage, report }
     }
 
-    pub(super) fn add(&mut self, answer: &Answer) {
+    /// Adds a choice by its index.
+    pub(super) fn add(&mut self, index: u32, answer: &Answer) {
         self.usage.completion_tokens += answer.tokens.len();
         self.usage.total_tokens += answer.tokens.len();
         let cached = self.usage.prompt_tokens_details.cached_tokens + answer.stats.cached_tokens as usize;
@@ -234,5 +256,10 @@ impl Tally {
         report.waits.count += stats.round_trips_waited;
         report.waits.ms += stats.waited_ms;
         report.waits.network_ms += stats.network_ms;
+        report.cloud_compute_ms += stats.cloud_compute_ms;
+        report.total_ms = report.total_ms.max(stats.total_ms);
+        let (budget, auto, link, comparison) =
+            (stats.budget.clone(), stats.auto.clone(), stats.link.clone(), stats.comparison.clone());
+        report.choices.push(Circumstances { index, budget, auto, link, comparison });
     }
 }

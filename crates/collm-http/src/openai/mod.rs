@@ -56,7 +56,7 @@ async fn complete(api: &Api, fields: Fields, form: Form) -> Result<Response, Api
         return Ok(stream::respond(api, head, zip(writers, echoes).collect(), tally, streaming));
     }
     let answers = try_join_all(writers.into_iter().map(AnswerWriter::complete)).await?;
-    answers.iter().for_each(|answer| tally.add(answer));
+    (0..).zip(&answers).for_each(|(index, answer)| tally.add(index, answer));
     let told = zip(answers, echoes);
     let choices = (0..).zip(told).map(|(index, (answer, echo))| whole_choice(api, form, index, answer, echo));
     Ok(Json(head.whole(choices.collect(), tally)).into_response())

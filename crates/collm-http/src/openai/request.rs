@@ -124,7 +124,6 @@ pub(super) struct Echo {
 fn collaboration(fields: &mut Fields, model: &str, api: &Api) -> Result<Collaboration, ApiError> {
     let named = models::mode_of(api, model)?;
     let mut extension = fields.take_object("collm")?;
-    extension.refuse_unless("budget", serde_json::Value::is_null)?;
     let defaults = api.defaults.in_mode(named);
     let collaboration = Collaboration::take(&mut extension, &defaults)?;
     extension.refuse_rest()?;

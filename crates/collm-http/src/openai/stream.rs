@@ -130,7 +130,7 @@ impl Chunks {
             // Told at the end, with how many tokens it was about.
             Progress::Degraded(_) => Vec::new(),
             Progress::Finished { shown, answer } => {
-                self.tally.add(&answer);
+                self.tally.add(index, &answer);
                 let mut lines = self.prompt(index);
                 lines.extend(self.text(index, &shown).iter().map(json));
                 lines.extend(self.end(index, answer.finish_reason));

@@ -100,6 +100,7 @@ pub(crate) fn config() -> EdgeConfig {
         second: SecondStage::Tail,
         has_exit1: true,
         has_cloud: false,
+        layers: 30,
         context: CONTEXT,
         slots: 2,
         waiting_max: 2,
@@ -127,7 +128,14 @@ pub(crate) fn card() -> ModelCard {
 }
 
 pub(crate) fn defaults() -> Defaults {
-    Defaults { mode: Mode::Standalone, thresholds: Threshold::DEFAULT.into(), calibrated: None, tokens_max: 10 }
+    Defaults {
+        mode: Mode::Standalone,
+        thresholds: Threshold::DEFAULT.into(),
+        calibrated: None,
+        budget: None,
+        threshold_min: Threshold::ALWAYS,
+        tokens_max: 10,
+    }
 }
 
 pub(crate) async fn get(api: &Router, path: &str) -> Response<Body> {

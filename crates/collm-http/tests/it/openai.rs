@@ -1,13 +1,18 @@
 //! What programs written for OpenAI's API rely on.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     http::{StatusCode, header::CONTENT_TYPE},
 };
+use collm_http::{Api, Defaults, router};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use crate::edge::{CONTEXT, answer, api, api_of, failing_edge, get, post, refused, text};
+use crate::edge::{
+    CONTEXT, Letters, answer, api, api_of, card, defaults, edge, failing_edge, get, post, refused, text,
+};
 
 const CHAT: &str = "/v1/chat/completions";
 const TEXT: &str = "/v1/completions";
@@ -362,6 +367,38 @@ async fn what_is_not_honoured_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn budget_and_choice_are_told_of_each_choice() {
+    let api = api().await;
+    for budget in [json!("cloud=20%"), json!({"cloud": 0.2}), json!({"cloud": 0.2, "threshold_min": 0.0})] {
+        let body = json!({"prompt": "HELLO", "n": 2, "max_tokens": 5, "collm": {"mode": "auto", "budget": budget}});
+        let report = answer(&api, TEXT, body).await["collm"].take();
+        assert_eq!(report["mode"], "auto");
+        let choices = report["choices"].as_array().expect("a list");
+        assert_eq!(choices.len(), 2);
+        for (index, choice) in choices.iter().enumerate() {
+            assert_eq!(choice["index"], index);
+            assert_eq!((&choice["budget"]["target"], &choice["budget"]["kept"]), (&json!("cloud=20%"), &json!(true)));
+            assert_eq!((&choice["auto"]["cloud"], &choice["auto"]["reason"]), (&json!(false), &json!("no_cloud")));
+            assert_eq!(choice["comparison"], json!(null), "there is nothing to compare with");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_budget_of_the_edge_is_for_requests_that_do_not_say() {
+    let defaults = Defaults { budget: Some("cloud=20%".parse().expect("a target")), ..defaults() };
+    let api = router(Api::new(edge().await, Arc::new(Letters::new()), card(), defaults));
+    let target = async |collm: Value| {
+        let body = json!({"prompt": "HELLO", "max_tokens": 2, "collm": collm});
+        answer(&api, TEXT, body).await["collm"]["choices"][0]["budget"]["target"].take()
+    };
+    assert_eq!(target(json!({"mode": "auto"})).await, "cloud=20%");
+    assert_eq!(target(json!({"mode": "auto", "budget": "tpot=60ms"})).await, "tpot=60ms");
+    assert_eq!(target(json!({"mode": "auto", "threshold": 0.5})).await, json!(null));
+    assert_eq!(target(json!({})).await, json!(null), "nothing is asked in standalone mode");
+}
+
+#[tokio::test]
 async fn bad_requests_are_named() {
     let api = api().await;
     let messages = |message: Value| json!({"messages": [message]});
@@ -382,7 +419,28 @@ async fn bad_requests_are_named() {
         (TEXT, json!({"prompt": "A", "stop": 3}), json!("stop"), "invalid_request"),
         (TEXT, json!({"prompt": "A", "stream_options": {}}), json!("stream_options"), "invalid_request"),
         (TEXT, json!({"prompt": "A", "collm": {"mode": "magic"}}), json!("collm.mode"), "invalid_request"),
-        (TEXT, json!({"prompt": "A", "collm": {"budget": 1}}), json!("collm.budget"), "unsupported_parameter"),
+        (TEXT, json!({"prompt": "A", "collm": {"budget": 1}}), json!("collm.budget"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "collm": {"budget": "60ms"}}), json!("collm.budget"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "collm": {"budget": {"cloud": 20}}}), json!("collm.budget"), "invalid_request"),
+        (TEXT, json!({"prompt": "A", "collm": {"budget": {}}}), json!("collm.budget"), "invalid_request"),
+        (
+            TEXT,
+            json!({"prompt": "A", "collm": {"budget": {"cloud": 0.2, "tpot_ms": 60}}}),
+            json!("collm.budget"),
+            "invalid_request",
+        ),
+        (
+            TEXT,
+            json!({"prompt": "A", "collm": {"mode": "auto", "threshold": 0.8, "budget": "cloud=20%"}}),
+            json!("collm.budget"),
+            "invalid_request",
+        ),
+        (
+            TEXT,
+            json!({"prompt": "A", "collm": {"mode": "standalone", "budget": "cloud=20%"}}),
+            json!("budget"),
+            "invalid_request",
+        ),
         (
             TEXT,
             json!({"prompt": "A", "response_format": {"type": "xml"}}),

@@ -267,7 +267,10 @@ impl Driver {
         let Some(line) = self.streams.get_mut(&stream) else { return };
         line.questions.sent(&frame, self.clock.now());
         match line.uplink.send(frame) {
-            Ok(bytes) => self.count(stream.session, Traffic { frames_up: 1, bytes_up: bytes, ..Traffic::default() }),
+            Ok(bytes) => {
+                self.core.handle_sent(self.clock.now(), stream, bytes);
+                self.count(stream.session, Traffic { frames_up: 1, bytes_up: bytes, ..Traffic::default() });
+            }
             Err(overflow) => self.lose(stream, overflow.to_string()),
         }
     }

@@ -6,5 +6,6 @@ mod faults;
 mod numbers;
 mod protocol;
 mod restarts;
+mod steering;
 mod turns;
 mod world;

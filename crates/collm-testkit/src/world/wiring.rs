@@ -49,6 +49,7 @@ impl World {
         let stream = self.streams.get_mut(&id).expect("frames follow a connect");
         assert!(stream.edge_holds, "a frame on a stream that the edge knows is gone: {frame:?}");
         stream.uploads.transmitted(&frame);
+        self.edges[stream.edge].edge.handle_sent(self.now, id, up_bytes(&frame) as u64);
         if !stream.carries() {
             return;
         }

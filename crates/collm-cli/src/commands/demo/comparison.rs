@@ -34,7 +34,7 @@ impl Comparison {
             match mode {
                 Mode::Cloud => stage.exchange_cloud()?,
                 Mode::Whole => stage.exchange_edge()?,
-                Mode::Collaborative | Mode::Exact | Mode::Standalone | Mode::Naive => {}
+                Mode::Collaborative | Mode::Exact | Mode::Auto | Mode::Standalone | Mode::Naive => {}
             }
             // Opening a connection and touching memory for the first time are no part of an answer.
             ask(stage.edge(), &question.clone().limited_to(1), mode)

@@ -1,8 +1,14 @@
 //! A session and its cloud: uploads, asks, answers, replay.
 
+use std::time::Duration;
+
 use super::{Draft, OpenAsk, Phase, REPLAYS_MAX, Session, Surroundings};
 use crate::{
-    edge::session::second_source,
+    edge::{
+        EdgeConfig,
+        outlook::{AskCost, Flight, Passage},
+        session::second_source,
+    },
     frame::{Answer, Ask, Feed, ToCloud},
     ids::TokenId,
     policy::Mode,
@@ -32,16 +38,36 @@ impl Session {
         if !self.uplink.is_open() {
             return self.go_alone(guess, around);
         }
-        let choice = guess.as_ref().map(|guess| guess.choice);
-        let ask = OpenAsk { position: self.last_position(), guess: choice, since: around.now, replays: 0 };
+        let ask = self.open_ask(guess.as_ref().map(|guess| guess.choice), around);
         self.asks.push_back(ask);
         if self.uplink.can_send() {
             self.send_ask(ask, around);
         }
         if let Some(scored) = guess {
-            self.draft(Draft::of_edge(scored, second_source(around.config), true));
+            self.draft(Draft::of_edge(scored, second_source(around.config), true, self.policy));
         }
         self.go_on(around);
+    }
+
+    fn open_ask(&mut self, guess: Option<Choice>, around: &Surroundings<'_>) -> OpenAsk {
+        OpenAsk {
+            position: self.last_position(),
+            guess,
+            policy: self.policy,
+            since: around.now,
+            replays: 0,
+            rows: self.rows_for_cloud(),
+            direct: self.uplink.is_up(),
+            first: self.stats.asks == 0,
+        }
+    }
+
+    /// Positions that the cloud has to compute to decide the next token; 0 where that is not known.
+    fn rows_for_cloud(&mut self) -> u32 {
+        let from = if self.request.mode == Mode::Naive { 0 } else { self.asked_to };
+        self.asked_to = self.length();
+        // What was kept of the last prompt may or may not have been computed.
+        if from == 0 && self.stats.cached_tokens > 0 { 0 } else { self.length() - from }
     }
 
     fn send_ask(&mut self, ask: OpenAsk, around: &mut Surroundings<'_>) {
@@ -103,6 +129,7 @@ impl Session {
 
     fn send_asks(&mut self, around: &mut Surroundings<'_>) {
         for index in 0..self.asks.len() {
+            self.asks[index].rows = 0;
             self.send_ask(self.asks[index], around);
         }
     }
@@ -121,21 +148,29 @@ impl Session {
         }
         around.breaker.prove();
         self.stats.count_answer(&answer);
+        let flight = self.departures.land(around.now);
         if asked {
-            self.ask_answered(answer, around);
+            self.ask_answered(answer, flight, around);
         } else {
             self.generated(answer, around);
         }
     }
 
-    fn ask_answered(&mut self, answer: Answer, around: &mut Surroundings<'_>) {
+    fn ask_answered(&mut self, answer: Answer, flight: Flight, around: &mut Surroundings<'_>) {
         let ask = self.asks.pop_front().expect("checked by the caller");
         let choice = Choice { token: answer.token, confidence: answer.confidence };
         let scored = Scored { choice, log_probs: answer.log_probs };
         let round_trip = around.now - ask.since;
         around.outlook.answered(round_trip, ask.guess.map(|guess| (guess.confidence, guess.token == choice.token)));
         self.stop_waiting(around.now, answer.compute + answer.queued);
-        let answered = Draft::of_cloud(scored, Some(round_trip));
+        let Answer { compute, queued, unasked, .. } = answer;
+        let flight = Some(flight).filter(|_| ask.direct);
+        around.outlook.passed(Passage { after: round_trip, compute, queued, flight });
+        // What was computed ahead of the first ask is of its prompt; later, it is of what a rollback made void.
+        let compute = if ask.first { compute + unasked } else { compute };
+        self.learn_costs(ask, choice, compute, around);
+        let sure = ask.guess.map(|guess| guess.confidence);
+        let answered = Draft::of_cloud(scored, Some(round_trip), ask.policy, sure);
         match ask.guess {
             Some(guess) if guess.token == choice.token => {
                 self.drafts[0] = answered;
@@ -148,12 +183,34 @@ impl Session {
         }
     }
 
+    /// What the answer to an ask says about what asking costs: the time stood still for it if its guess was right, else all the time
+    /// since, of which nothing remains. The first ask of an answer waits for the whole prompt and says nothing about the others.
+    fn learn_costs(&self, ask: OpenAsk, decided: Choice, compute: Duration, around: &mut Surroundings<'_>) {
+        around.outlook.cloud_took(ask.rows, self.of_whole_model(compute, around.config));
+        if self.request.mode == Mode::Collaborative {
+            let is_right = ask.guess.is_some_and(|guess| guess.token == decided.token);
+            let delay = if is_right { self.waited } else { around.now - ask.since };
+            around.outlook.asked(AskCost { delay: (!ask.first).then_some(delay), rows: ask.rows, compute });
+        }
+    }
+
+    /// What the cloud would have taken for all layers, where it has computed those from `e1` on.
+    fn of_whole_model(&self, compute: Duration, config: &EdgeConfig) -> Duration {
+        let (all, from) = (config.layers, config.identity.upload_at);
+        match self.feed(config) {
+            Feed::States(_) if from < all => compute * all / (all - from),
+            Feed::States(_) | Feed::Tokens => compute,
+        }
+    }
+
     /// The cloud made the next token by itself.
     fn generated(&mut self, answer: Answer, around: &mut Surroundings<'_>) {
         self.stop_waiting(around.now, answer.compute + answer.queued);
+        around.outlook.cloud_took(self.rows_for_cloud(), answer.compute + answer.unasked);
         let choice = Choice { token: answer.token, confidence: answer.confidence };
         self.uplink.grown_there();
-        self.draft(Draft::of_cloud(Scored { choice, log_probs: answer.log_probs }, None));
+        let scored = Scored { choice, log_probs: answer.log_probs };
+        self.draft(Draft::of_cloud(scored, None, self.policy, None));
         self.settle(around);
     }
 

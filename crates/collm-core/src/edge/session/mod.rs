@@ -2,7 +2,7 @@
 //!
 //! A position goes through `[0, e1)`, then exit 1, the second stage, exit 2, the cloud, as far as its policy sends it. Here are
 //! the state and the inputs; `stages` drives the engine, `tokens` drafts and commits, `asking` drives the cloud, `rollback` and
-//! `fallback` are what happens when it disagrees and when it is gone.
+//! `fallback` are what happens when it disagrees and when it is gone; `steering` sets the policy where a budget or mode auto does.
 //!
 //! An ask does not stop the session. The guess it carries becomes a *draft*, the input of the next position, and everything that
 //! follows is a draft too until the answer settles it. Whether to stand still or to run ahead is only a question of time: it never
@@ -13,16 +13,18 @@ mod fallback;
 mod prompt;
 mod rollback;
 mod stages;
+mod steering;
 mod tokens;
 
 use std::{collections::VecDeque, time::Duration};
 
 use self::prompt::Untold;
 use super::{
-    EdgeConfig, Event, ExactUpload, FinishReason, Loss, Output, Request, SecondStage, Source, Stats, StreamId,
-    batch::{JobDone, Jobs},
+    Arrival, EdgeConfig, Event, ExactUpload, FinishReason, Loss, Output, Request, SecondStage, Source, Stats, StreamId,
+    auto::Switch,
+    batch::{JobDone, Jobs, Took},
     breaker::Breaker,
-    outlook::Outlook,
+    outlook::{Departures, Outlook},
     parked::{Ground, Parked, whole_blocks},
     uplink::Uplink,
 };
@@ -44,6 +46,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) config: &'a EdgeConfig,
     pub(super) breaker: &'a mut Breaker,
     pub(super) outlook: &'a mut Outlook,
+    pub(super) switch: &'a mut Switch,
     pub(super) jobs: &'a mut Jobs,
     pub(super) out: &'a mut VecDeque<Output>,
 }
@@ -51,6 +54,9 @@ pub(super) struct Surroundings<'a> {
 #[derive(Debug)]
 pub(super) struct Session {
     request: Request,
+    /// The session that the request asked for; another one where a parked session goes on. Mode auto knows the answer by it.
+    ticket: SessionId,
+    /// In force for the position that is computed now.
     policy: Policy,
     slot: SlotId,
     /// The prompt, then what was committed, then the drafts.
@@ -73,6 +79,12 @@ pub(super) struct Session {
     submitted: Time,
     /// Time stood still since the last token, in vain or not.
     waited: Duration,
+    /// What is on its way to the cloud.
+    departures: Departures,
+    /// Positions that the cloud was asked to compute.
+    asked_to: u32,
+    /// From the request until the edge had computed the prompt; `None` where it did not.
+    prompt_took: Option<Duration>,
     stats: Stats,
     /// Why the answer is complete; `Err` if it failed.
     ended: Option<Result<FinishReason, ()>>,
@@ -114,8 +126,16 @@ struct OpenAsk {
     position: Position,
     /// What the edge would say, and the first draft that depends on this ask; `None` where it has not run the second stage.
     guess: Option<Choice>,
+    /// What was in force.
+    policy: Policy,
     since: Time,
     replays: u32,
+    /// Positions that the cloud computes for it; 0 where that is not known, since it was asked again.
+    rows: u32,
+    /// It went up on a stream that the cloud had confirmed.
+    direct: bool,
+    /// The first one of its answer: the cloud computes the prompt for it.
+    first: bool,
 }
 
 /// A token that may yet change.
@@ -126,10 +146,15 @@ struct Draft {
     degraded: bool,
     /// From the ask to its answer, where the cloud was asked.
     round_trip: Option<Duration>,
+    /// What was in force for it.
+    policy: Policy,
+    /// How sure the edge was of its own guess; `None` where it made none.
+    sure: Option<f32>,
 }
 
 impl Session {
-    pub(super) fn start(request: Request, ground: Ground, submitted: Time, around: &mut Surroundings<'_>) -> Self {
+    pub(super) fn start(arrival: Arrival, ground: Ground, around: &mut Surroundings<'_>) -> Self {
+        let Arrival { ticket, at: submitted, request, choice } = arrival;
         let Ground { slot, first_filled, second_filled, epoch, uplink } = ground;
         let kept_there = request.mode == Mode::Cloud && uplink.can_send();
         let cached_tokens = if kept_there { uplink.sent() } else { first_filled };
@@ -139,9 +164,11 @@ impl Session {
             exit1_threshold: policy.exit1,
             exit2_threshold: Some(policy.exit2).filter(|threshold| threshold.is_reachable()),
             cached_tokens,
+            choice,
             ..Stats::default()
         };
         let mut session = Self {
+            ticket,
             policy,
             slot,
             tokens: request.prompt.clone(),
@@ -156,6 +183,9 @@ impl Session {
             alone: false,
             submitted,
             waited: Duration::ZERO,
+            departures: Departures::default(),
+            asked_to: 0,
+            prompt_took: None,
             stats,
             ended: None,
             request,
@@ -236,6 +266,13 @@ impl Session {
         }
     }
 
+    /// A frame of so many bytes was given to the link.
+    pub(super) fn handle_sent(&mut self, now: Time, stream: StreamId, bytes: u64) {
+        if self.uplink.is(stream) {
+            self.departures.add(now, bytes);
+        }
+    }
+
     pub(super) fn handle_link_down(&mut self, stream: StreamId, why: String, around: &mut Surroundings<'_>) {
         if self.uplink.is(stream) {
             self.lose(Loss::Link(why), Again::WithOthers, around);
@@ -253,6 +290,7 @@ impl Session {
     pub(super) fn finish(&mut self, reason: FinishReason, around: &mut Surroundings<'_>) {
         self.stop_waiting(around.now, Duration::ZERO);
         self.stats.total = around.now - self.submitted;
+        self.draw_balance(around);
         let event = Event::Finished(reason, Box::new(self.stats.clone()));
         self.end(Ok(reason), event, around);
     }
@@ -264,6 +302,7 @@ impl Session {
     fn end(&mut self, how: Result<FinishReason, ()>, event: Event, around: &mut Surroundings<'_>) {
         self.ended = Some(how);
         around.breaker.release(around.now, self.id());
+        around.switch.release(around.now, self.ticket);
         around.out.push_back(Output::Event(self.id(), event));
     }
 
@@ -275,7 +314,7 @@ impl Session {
         let has_something = match self.request.mode {
             Mode::Naive => false,
             Mode::Cloud => self.uplink.can_send(),
-            Mode::Collaborative | Mode::Exact => !self.uplink.is_off(),
+            Mode::Collaborative | Mode::Exact | Mode::Auto => !self.uplink.is_off(),
             Mode::Standalone | Mode::Whole => true,
         };
         complete && has_something && config.keep > Duration::ZERO && self.length_to_keep(config) > 0
@@ -337,9 +376,22 @@ impl Session {
         Position(self.length() - 1)
     }
 
+    /// Of the answer, those included that may yet change.
+    fn tokens_made(&self) -> u32 {
+        self.length() - self.stats.prompt_tokens
+    }
+
+    /// The edge's engine worked on the prompt.
+    fn count_prompt(&mut self, took: Took, around: &Surroundings<'_>) {
+        if self.tokens_made() == 0 {
+            let since_request = around.now - self.submitted;
+            let so_far = self.prompt_took.unwrap_or(since_request.saturating_sub(took.batch));
+            self.prompt_took = Some(so_far + took.batch);
+        }
+    }
+
     fn tokens_left(&self, config: &EdgeConfig) -> u32 {
-        let made = self.length() - self.stats.prompt_tokens;
-        (self.request.tokens_max - made).min(config.context - self.length())
+        (self.request.tokens_max - self.tokens_made()).min(config.context - self.length())
     }
 
     fn scoring(&self) -> Scoring {
@@ -361,7 +413,7 @@ impl Session {
 
     fn upload_encoding(&self, config: &EdgeConfig) -> Option<Encoding> {
         match self.request.mode {
-            Mode::Collaborative => Some(config.encoding),
+            Mode::Collaborative | Mode::Auto => Some(config.encoding),
             Mode::Naive => Some(Encoding::F32),
             Mode::Exact => (config.exact_upload == ExactUpload::States).then_some(Encoding::F32),
             Mode::Whole | Mode::Cloud | Mode::Standalone => None,
@@ -371,13 +423,14 @@ impl Session {
 
 impl Draft {
     /// What the edge says by itself.
-    fn of_edge(scored: Scored, source: Source, degraded: bool) -> Self {
-        Self { scored, source, degraded, round_trip: None }
+    fn of_edge(scored: Scored, source: Source, degraded: bool, policy: Policy) -> Self {
+        let sure = Some(scored.choice.confidence);
+        Self { scored, source, degraded, round_trip: None, policy, sure }
     }
 
-    /// What the cloud says, so long after the ask if there was one.
-    fn of_cloud(scored: Scored, round_trip: Option<Duration>) -> Self {
-        Self { scored, source: Source::Cloud, degraded: false, round_trip }
+    /// What the cloud says, so long after the ask if there was one, where the edge was so sure of a guess of its own.
+    fn of_cloud(scored: Scored, round_trip: Option<Duration>, policy: Policy, sure: Option<f32>) -> Self {
+        Self { scored, source: Source::Cloud, degraded: false, round_trip, policy, sure }
     }
 }
 

@@ -25,6 +25,7 @@ impl Session {
         self.asks.clear();
         self.first_filled = self.first_filled.min(length);
         self.second_filled = self.second_filled.min(length);
+        self.asked_to = self.asked_to.min(length);
         self.uplink.truncate(length);
     }
 }

@@ -27,6 +27,9 @@ impl Session {
     }
 
     pub(super) fn run_first(&mut self, around: &mut Surroundings<'_>) {
+        if self.first_filled + around.config.job_rows_max >= self.length() {
+            self.steer(around);
+        }
         let first = self.first_filled;
         let rows = (self.length() - first).min(around.config.job_rows_max);
         let is_last = first + rows == self.length();
@@ -41,6 +44,7 @@ impl Session {
 
     pub(super) fn first_done(&mut self, rows: u32, outcome: JobOutcome, took: Took, around: &mut Surroundings<'_>) {
         self.stats.edge_compute += took.share;
+        self.count_prompt(took, around);
         self.first_filled += rows;
         if rows == 1 {
             around.outlook.first_took(took.batch);
@@ -92,6 +96,7 @@ impl Session {
 
     pub(super) fn second_done(&mut self, rows: u32, outcome: JobOutcome, took: Took, around: &mut Surroundings<'_>) {
         self.stats.edge_compute += took.share;
+        self.count_prompt(took, around);
         self.second_filled += rows;
         if rows == 1 {
             around.outlook.second_took(took.batch);

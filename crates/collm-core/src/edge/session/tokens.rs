@@ -12,7 +12,7 @@ impl Session {
     /// Takes the edge's own choice as the next token and goes on.
     pub(super) fn emit(&mut self, scored: Scored, source: Source, unsure: bool, around: &mut Surroundings<'_>) {
         let degraded = unsure || matches!(self.request.mode, Mode::Cloud | Mode::Naive);
-        self.draft(Draft::of_edge(scored, source, degraded));
+        self.draft(Draft::of_edge(scored, source, degraded, self.policy));
         if self.settle(around) {
             self.go_on(around);
         }
@@ -40,7 +40,10 @@ impl Session {
 
     /// Makes a token final.
     fn commit(&mut self, position: Position, draft: Draft, around: &mut Surroundings<'_>) {
-        let Draft { scored: Scored { choice, log_probs }, source, degraded, round_trip } = draft;
+        let Draft { scored: Scored { choice, log_probs }, source, degraded, round_trip, policy, sure } = draft;
+        if let Some(confidence) = sure {
+            around.outlook.committed(confidence);
+        }
         let token = Token {
             position,
             id: choice.token,
@@ -50,6 +53,7 @@ impl Session {
             degraded,
             waited: std::mem::take(&mut self.waited),
             round_trip,
+            policy,
         };
         self.stats.count_token(&token, self.submitted, around.now);
         around.out.push_back(Output::Event(self.id(), Event::Token(token)));
