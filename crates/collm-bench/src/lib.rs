@@ -5,3 +5,4 @@
 pub mod decode_cost;
 pub mod engine;
 pub mod requantized;
+pub mod uploads;

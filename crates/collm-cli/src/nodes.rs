@@ -6,11 +6,12 @@ use anyhow::bail;
 use collm_core::{
     budget::Target,
     cloud::CloudConfig,
-    edge::{BreakerConfig, EdgeConfig, ExactUpload, SecondStage},
+    edge::{BreakerConfig, EdgeConfig, SecondStage},
     frame::Identity,
     limits::Limits,
     policy::Threshold,
     states::Encoding,
+    upload::UploadSettings,
 };
 use collm_engine::BLOCK_ROWS;
 use collm_ggml::{GgmlEngine, LoadError, LoadOptions, Threads};
@@ -198,8 +199,7 @@ impl EdgeSetup {
             block_rows: BLOCK_ROWS as u32,
             keep: Duration::ZERO,
             upload_rows_max: Limits::DEFAULT.upload_rows_max,
-            encoding: Encoding::F16,
-            exact_upload: ExactUpload::States,
+            upload: UploadSettings::PAPER,
             ask_deadline,
             breaker: BreakerConfig::default(),
         };
@@ -267,6 +267,7 @@ impl CloudSetup {
         let config = CloudConfig {
             identity,
             holds_whole: whole_at.is_some(),
+            encodings: Encoding::ALL.into(),
             context: settings.context,
             slots: memory.slots,
             batch_rows_max: memory.batch_rows,

@@ -7,15 +7,16 @@ use std::{panic::resume_unwind, thread};
 
 use anyhow::Context as _;
 use collm_core::{
-    edge::{ExactUpload, SecondStage},
+    edge::SecondStage,
     states::Encoding,
+    upload::{FeedChoice, UploadSettings, UploadStart},
 };
 use collm_engine::{Engine as _, Input, Position, Row, SlotId, Stack, TokenId};
 use collm_ggml::{GgmlEngine, Markup, Vocabulary};
 use tracing::info;
 
 use crate::{
-    args::{ExactUploadChoice, UploadArgs, UploadEncoding},
+    args::{UploadArgs, UploadEncoding, UploadFeed, UploadWhen},
     nodes::EdgeSetup,
     ui::progress::ProgressMode,
 };
@@ -33,15 +34,20 @@ impl EdgeSetup {
         if self.config.second == SecondStage::Whole {
             return Ok(self);
         }
-        self.config.exact_upload = match args.exact_upload {
-            ExactUploadChoice::States => ExactUpload::States,
-            ExactUploadChoice::Tokens => ExactUpload::Tokens,
-        };
-        self.config.encoding = match args.upload {
+        let encoding = match args.upload {
             UploadEncoding::Auto => self.probe(progress).context("cannot tell how large the model's states are")?,
-            UploadEncoding::F16 => Encoding::F16,
             UploadEncoding::F32 => Encoding::F32,
+            UploadEncoding::F16 => Encoding::F16,
+            UploadEncoding::Int8 => Encoding::Int8,
+            UploadEncoding::Rotated32 => Encoding::Rotated32,
+            UploadEncoding::Rotated25 => Encoding::Rotated25,
         };
+        let start = match args.upload_when {
+            UploadWhen::Eager => UploadStart::Eager,
+            UploadWhen::Lazy => UploadStart::Lazy,
+        };
+        let (collaborative, exact) = (args.feed.into(), args.exact_upload.into());
+        self.config.upload = UploadSettings { encoding, collaborative, exact, start, private: args.private };
         Ok(self)
     }
 
@@ -57,6 +63,16 @@ impl EdgeSetup {
         info!(?encoding, largest, "states are uploaded");
         step.done("took");
         Ok(encoding)
+    }
+}
+
+impl From<UploadFeed> for FeedChoice {
+    fn from(feed: UploadFeed) -> Self {
+        match feed {
+            UploadFeed::States => Self::States,
+            UploadFeed::Tokens => Self::Tokens,
+            UploadFeed::Auto => Self::Auto,
+        }
     }
 }
 

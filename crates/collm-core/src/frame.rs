@@ -2,7 +2,7 @@
 //!
 //! One ordered stream a session. Bytes and field numbers are `collm-wire`'s business.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     ids::{Epoch, Position, SessionId, TokenId},
@@ -11,12 +11,22 @@ use crate::{
 };
 
 /// What a session feeds the cloud's context with; fixed when it opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Feed {
     /// Hidden states after `e1`.
     States(Encoding),
     /// Token ids: the cloud holds the whole model and computes `[0, e1)` itself.
     Tokens,
+}
+
+impl Feed {
+    /// The word for people and programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::States(encoding) => encoding.name(),
+            Self::Tokens => "tokens",
+        }
+    }
 }
 
 /// Who the two halves are. Compared in the handshake; halves of different pairs must never talk.
@@ -156,6 +166,8 @@ pub enum ToEdge {
     Opened {
         /// Positions of this session and epoch that the cloud holds; upload from here.
         held: u32,
+        /// What this cloud can be fed with, so that later sessions need not try. Empty from clouds that do not say.
+        takes: BTreeSet<Feed>,
     },
     /// The token after `position`.
     Answer(Answer),
@@ -226,7 +238,7 @@ pub enum RefusalCode {
     Protocol,
     /// Another pair, model, width or vocabulary. Do not retry.
     Identity,
-    /// A feed that this cloud does not serve (token ids without the whole model). Do not retry.
+    /// A feed that this cloud does not take: token ids without the whole model, or an encoding that it does not know. Retry with another.
     Feed,
     /// A frame broke a limit or the order of frames. The sender has a fault; do not retry.
     Malformed,

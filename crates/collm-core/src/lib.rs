@@ -18,3 +18,4 @@ pub mod policy;
 pub mod sampling;
 pub mod states;
 pub mod time;
+pub mod upload;

@@ -27,6 +27,7 @@ fn config(slots: u32, batch_rows_max: u32) -> CloudConfig {
     CloudConfig {
         identity: identity(),
         holds_whole: true,
+        encodings: Encoding::ALL.into(),
         context: 128,
         slots,
         batch_rows_max,

@@ -10,15 +10,13 @@ use std::sync::Arc;
 use crate::batch::Span;
 use crate::{Engine, EngineError, Head, Input, Row, Scope, Scores, Shape, SlotId, Stack, TokenId, TokenTexts};
 
-/// Floats in a hidden state of the scripted engine.
-pub const WIDTH: usize = 10;
+/// Floats in a hidden state of the scripted engine: two bits each, which even an encoding of few bits a float does not mistake.
+pub const WIDTH: usize = STACK_DIGITS + TOKEN_DIGITS + HASH_DIGITS;
 
-/// The largest value in a hidden state. Every state carries it once, so that f16 and an 8-bit code with a scale from the
-/// largest value both keep all states exactly.
-const LARGEST: u64 = 127;
-
-/// Seven-bit digits of a prefix hash in a hidden state.
-const HASH_DIGITS: usize = 6;
+/// Two-bit digits of what a hidden state says.
+const STACK_DIGITS: usize = 1;
+const TOKEN_DIGITS: usize = 7;
+const HASH_DIGITS: usize = 21;
 
 /// The token that ends a turn.
 pub const END_OF_TURN: TokenId = TokenId(0);
@@ -360,26 +358,25 @@ struct State {
 }
 
 fn encode(state: &State, hidden: &mut Vec<f32>) {
-    hidden.push(LARGEST as f32);
-    hidden.push(state.stack as f32);
-    push_digits(u64::from(state.token.0), 2, hidden);
+    push_digits(state.stack, STACK_DIGITS, hidden);
+    push_digits(u64::from(state.token.0), TOKEN_DIGITS, hidden);
     push_digits(state.hash, HASH_DIGITS, hidden);
 }
 
 fn decode(hidden: &[f32]) -> State {
-    State {
-        stack: hidden[1] as u64,
-        token: TokenId(read_digits(&hidden[2..4]) as u32),
-        hash: read_digits(&hidden[4..]),
-    }
+    let (stack, rest) = hidden.split_at(STACK_DIGITS);
+    let (token, hash) = rest.split_at(TOKEN_DIGITS);
+    State { stack: read_digits(stack), token: TokenId(read_digits(token) as u32), hash: read_digits(hash) }
 }
 
+/// Digits 0 to 3 as -3, -1, 1 and 3.
 fn push_digits(value: u64, count: usize, hidden: &mut Vec<f32>) {
-    hidden.extend((0..count).map(|digit| ((value >> (7 * digit)) & LARGEST) as f32));
+    hidden.extend((0..count).map(|digit| ((value >> (2 * digit)) & 3) as f32 * 2.0 - 3.0));
 }
 
+/// What is near enough counts; what is far off is a digit all the same.
 fn read_digits(digits: &[f32]) -> u64 {
-    digits.iter().rev().fold(0, |value, digit| (value << 7) | (*digit as u64 & LARGEST))
+    digits.iter().rev().fold(0, |value, digit| (value << 2) | (((*digit + 3.0) / 2.0).round() as u64).min(3))
 }
 
 /// The hash after one more token.
@@ -394,7 +391,7 @@ fn spoiled(hash: u64) -> u64 {
 
 /// Keeps what a hidden state can carry.
 fn fold_digits(hash: u64) -> u64 {
-    hash & ((1 << (7 * HASH_DIGITS)) - 1)
+    hash & ((1 << (2 * HASH_DIGITS)) - 1)
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014).

@@ -213,7 +213,7 @@ impl<E: Engine> EdgeExecutor<E> {
         let width = self.engine.shape().width;
         let states = self.kept[slot_index(job.slot)].last(job.rows() as usize, width);
         match self.codec.encode(encoding, width, job.first, states) {
-            Err(error @ ExecError::BeyondF16 { .. }) => Ok(Err(error.to_string())),
+            Err(error @ ExecError::Beyond { .. }) => Ok(Err(error.to_string())),
             encoded => encoded.map(Ok),
         }
     }

@@ -13,9 +13,11 @@ pub mod gate;
 
 pub use check::{Judge, Judges};
 pub use cloud::{CloudExecutor, PartResult};
+pub use codec::Codec;
 use collm_core::{
     ids::{Position, SlotId},
     sampling::LogitsError,
+    states::Encoding,
 };
 use collm_engine::{EngineError, Row};
 pub use edge::{EdgeExecutor, JobResult};
@@ -38,14 +40,16 @@ pub enum ExecError {
         /// What is wrong with them.
         error: LogitsError,
     },
-    /// Half precision ends at 65504.
+    /// Half precision ends at 65504, and other encodings further out.
     #[error(
-        "the hidden state of position {position} contains {value}, beyond what f16 can carry; upload this model's states as f32"
+        "the hidden state of position {position} contains {value}, beyond what {} can carry; upload this model's states as int8 or f32", encoding.name()
     )]
-    BeyondF16 {
+    Beyond {
+        /// How states are to be uploaded.
+        encoding: Encoding,
         /// Position of the hidden state.
         position: Position,
-        /// The first value that does not fit.
+        /// The value that does not fit.
         value: f32,
     },
     /// The layers before computed a NaN or an infinity.

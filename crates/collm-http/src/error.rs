@@ -122,7 +122,7 @@ fn param(refusal: &SubmitError) -> Option<&'static str> {
         SubmitError::NoTokens => Some("max_tokens"),
         SubmitError::Sampling(error) => Some(error.name),
         SubmitError::UnknownBias { .. } => Some("logit_bias"),
-        SubmitError::NoCloud(_) | SubmitError::WrongPart(_) => Some("mode"),
+        SubmitError::NoCloud(_) | SubmitError::WrongPart(_) | SubmitError::Private(_) => Some("mode"),
         SubmitError::NoBudget(_) => Some("budget"),
         SubmitError::EmptyPrompt | SubmitError::UnknownToken { .. } => Some("prompt"),
         _ => None,
@@ -133,6 +133,7 @@ fn status_and_code(refusal: &SubmitError) -> (StatusCode, &'static str) {
     match refusal {
         SubmitError::PromptTooLong { .. } => (StatusCode::BAD_REQUEST, "context_length_exceeded"),
         SubmitError::NoCloud(_) => (StatusCode::BAD_REQUEST, "no_cloud"),
+        SubmitError::Private(_) => (StatusCode::BAD_REQUEST, "private"),
         SubmitError::WrongPart(_) => (StatusCode::BAD_REQUEST, "wrong_part"),
         SubmitError::Busy(_) => (StatusCode::TOO_MANY_REQUESTS, "busy"),
         // Session ids are made here, not by the requester.

@@ -133,6 +133,10 @@ pub struct AnswerStats {
     pub cloud_share: f64,
     /// Times the edge stood still for the cloud.
     pub round_trips_waited: u32,
+    /// What the cloud was fed with: `tokens`, or the encoding of the states; none in modes without a cloud.
+    pub feed: Option<&'static str>,
+    /// Why.
+    pub feed_reason: Option<&'static str>,
     /// Positions uploaded, repeated ones included.
     pub positions_uploaded: u32,
     /// Positions uploaded again because the cloud no longer held them.
@@ -327,6 +331,8 @@ impl AnswerStats {
             asks: stats.asks,
             cloud_share: share(stats.cloud_tokens, answer_tokens),
             round_trips_waited: stats.round_trips_waited,
+            feed: stats.feed.map(|chosen| chosen.feed.name()),
+            feed_reason: stats.feed.map(|chosen| chosen.reason.name()),
             positions_uploaded: stats.positions_uploaded,
             positions_replayed: stats.positions_replayed,
             rollbacks: stats.rollbacks,

@@ -8,6 +8,7 @@ use collm_core::{
     ids::{SessionId, TokenId},
     policy::{Mode, Policy, Threshold},
     time::Time,
+    upload::UploadStart,
 };
 use collm_engine::scripted::Script;
 
@@ -33,6 +34,8 @@ pub struct Answer {
     /// The requester left.
     pub cancelled: bool,
     ask_deadline: Duration,
+    /// Nothing is to leave before its session's first ask.
+    waits_for_ask: bool,
     /// Jobs of its edge may fail by plan.
     may_fail: bool,
     oracle: Oracle,
@@ -179,6 +182,9 @@ impl Answer {
         assert!(waited == stats.waited || !only_for_tokens, "waited {waited:?} for tokens: {stats:?}");
         self.judge_choices(stats);
         assert!(stats.waited <= stats.total && stats.positions_replayed <= stats.positions_uploaded, "{stats:?}");
+        if self.waits_for_ask && self.losses == 0 && stats.cached_tokens == 0 && stats.asks == 0 {
+            assert_eq!((stats.connections, stats.positions_uploaded), (0, 0), "nothing leaves before the first ask");
+        }
         assert!(self.request.mode != Mode::Standalone || stats.connections == 0, "standalone connects to nobody");
     }
 
@@ -247,6 +253,8 @@ impl Judge {
             ended: now,
             cancelled: false,
             ask_deadline: config.ask_deadline,
+            waits_for_ask: config.upload.start == UploadStart::Lazy
+                && matches!(request.mode, Mode::Collaborative | Mode::Exact),
             may_fail,
         };
         let before = self.answers.insert(request.session, answer);

@@ -4,13 +4,14 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use collm_core::{
     cloud::{CloudConfig, Prefill},
-    edge::{BreakerConfig, EdgeConfig, ExactUpload, Request, SecondStage},
+    edge::{BreakerConfig, EdgeConfig, Request, SecondStage},
     frame::Identity,
     ids::{SessionId, TokenId},
     policy::{Mode, RunAhead, Threshold},
     sampling::Sampling,
     states::Encoding,
     time::Time,
+    upload::{FeedChoice, UploadSettings},
 };
 use collm_engine::scripted::{END_OF_TURN, Script, WIDTH};
 
@@ -177,8 +178,7 @@ impl EdgePlan {
                 block_rows: 4,
                 keep: Duration::ZERO,
                 upload_rows_max: 64,
-                encoding: Encoding::F16,
-                exact_upload: ExactUpload::Tokens,
+                upload: UploadSettings { exact: FeedChoice::Tokens, ..UploadSettings::PAPER },
                 ask_deadline: Duration::from_secs(2),
                 breaker: BreakerConfig::default(),
             },
@@ -197,6 +197,7 @@ impl CloudPlan {
             config: CloudConfig {
                 identity: identity(script),
                 holds_whole: true,
+                encodings: Encoding::ALL.into(),
                 context: 128,
                 slots: 16,
                 batch_rows_max: 64,

@@ -5,13 +5,14 @@ use std::{ops::RangeInclusive, time::Duration};
 use collm_core::{
     budget::{Budget, Target},
     cloud::Prefill,
-    edge::{BreakerConfig, ExactUpload, Request, SecondStage},
+    edge::{BreakerConfig, Request, SecondStage},
     grammar::{Expression, Grammar},
     ids::{SessionId, TokenId},
     policy::{Mode, RunAhead, Threshold},
     sampling::Sampling,
     states::Encoding,
     time::Time,
+    upload::{FeedChoice, UploadSettings, UploadStart},
 };
 use collm_engine::scripted::{END_OF_TURN, Script, WIDTH};
 
@@ -134,8 +135,7 @@ impl Draft {
         config.job_rows_max = random.count(1..=20).next_multiple_of(config.block_rows);
         config.keep = random.pick(&[Duration::ZERO, Duration::from_millis(300), Duration::from_secs(5)]);
         config.upload_rows_max = random.count(1..=20);
-        config.encoding = random.pick(&[Encoding::F16, Encoding::F32]);
-        config.exact_upload = random.pick(&[ExactUpload::Tokens, ExactUpload::States]);
+        config.upload = upload(random);
         config.ask_deadline = if calm { Duration::from_secs(600) } else { random.span_ms(30..=1500) };
         config.breaker =
             BreakerConfig { pause_first: random.span_ms(10..=300), pause_max: random.span_ms(300..=2_000) };
@@ -169,15 +169,19 @@ impl Draft {
     }
 
     fn request(&mut self, script: &Script, plan: &EdgePlan, session: u64) -> (Time, Request) {
-        let sampling = self.sampling();
+        // A private edge takes nothing that the cloud would need token ids for.
+        let private = plan.config.upload.private;
+        let sampling = if private { self.plain_sampling() } else { self.sampling() };
         let random = &mut self.random;
-        let score_prompt = random.chance(0.2);
+        let score_prompt = !private && random.chance(0.2);
+        let modes: Vec<Mode> =
+            self.profile.modes().iter().copied().filter(|mode| !private || *mode != Mode::Cloud).collect();
         let prompt_max = u64::from(plan.config.context).min(30) - 1;
         let prompt = (0..random.within(1..=prompt_max))
             .map(|_| TokenId(random.within(0..=script.vocabulary as u64 - 1) as u32))
             .collect();
         let is_whole = plan.config.second == SecondStage::Whole;
-        let mode = if is_whole { Mode::Whole } else { random.pick(self.profile.modes()) };
+        let mode = if is_whole { Mode::Whole } else { random.pick(&modes) };
         // Who tells the prompt depends on what is chosen; the judge knows it only at the end.
         let score_prompt = score_prompt && mode != Mode::Auto;
         let request = Request {
@@ -209,6 +213,11 @@ impl Draft {
         (Time(random.span_ms(0..=HORIZON_MS / 2)), request)
     }
 
+    /// Without anything that looks back at tokens.
+    fn plain_sampling(&mut self) -> Sampling {
+        Sampling { temperature: self.random.pick(&[0.0, 0.7]), seed: self.random.bits(), ..Sampling::GREEDY }
+    }
+
     fn sampling(&mut self) -> Sampling {
         let random = &mut self.random;
         if random.chance(0.5) {
@@ -236,6 +245,10 @@ impl Draft {
         let config = &mut plan.config;
         config.context = 60;
         config.holds_whole = self.profile.is_calm() || random.chance(0.7);
+        if !self.profile.is_calm() {
+            // Every cloud takes f32.
+            config.encodings.retain(|encoding| *encoding == Encoding::F32 || random.chance(0.8));
+        }
         config.batch_rows_max = random.count(1..=40);
         config.block_rows = random.count(1..=20);
         config.prefill = random.pick(&[Prefill::Ahead, Prefill::OnAsk]);
@@ -308,6 +321,17 @@ fn budget(random: &mut Random) -> Budget {
 fn in_pairs() -> Grammar {
     let pair = Expression::Sequence(vec![Expression::Range(b'A', b'M'), Expression::Range(b'N', b'Z')]);
     Expression::compile(&[pair.any_number()]).expect("a few steps")
+}
+
+fn upload(random: &mut Random) -> UploadSettings {
+    let choices = [FeedChoice::States, FeedChoice::Tokens, FeedChoice::Auto];
+    UploadSettings {
+        encoding: random.pick(&Encoding::ALL),
+        collaborative: random.pick(&choices),
+        exact: random.pick(&choices),
+        start: random.pick(&[UploadStart::Eager, UploadStart::Lazy]),
+        private: random.chance(0.2),
+    }
 }
 
 /// A range within the given one.

@@ -33,7 +33,7 @@ fn open(random: &mut Random, script: &Script) -> Open {
         attempt: random.count(0..=3),
         epoch: epoch(random),
         prompt: random.count(0..=u32::MAX),
-        feed: random.pick(&[Feed::Tokens, Feed::States(Encoding::F16), Feed::States(Encoding::F32)]),
+        feed: feed(random),
         sampling: Sampling::GREEDY,
         tells_tokens: random.chance(0.3),
     }
@@ -60,7 +60,7 @@ fn frame_to_cloud(random: &mut Random) -> ToCloud {
 
 /// Finite states, of a width that may be wrong.
 fn block(random: &mut Random) -> StateBlock {
-    let encoding = random.pick(&[Encoding::F16, Encoding::F32]);
+    let encoding = random.pick(&Encoding::ALL);
     let width = random.pick(&[1, WIDTH as u32]);
     let rows = random.within(1..=9) as usize;
     let bytes = Bytes::from(vec![0; rows * encoding.row_bytes(width)]);
@@ -87,9 +87,14 @@ pub(crate) fn frame_to_edge(random: &mut Random, script: &Script) -> ToEdge {
         1 => answer(Position(0), TokenId(script.vocabulary as u32)),
         2 => ToEdge::Missing { epoch: Epoch(0), held: u32::MAX },
         3 => ToEdge::Missing { epoch: Epoch(u32::MAX), held: 0 },
-        4 => ToEdge::Opened { held: u32::MAX },
+        4 => ToEdge::Opened { held: u32::MAX, takes: [feed(random)].into() },
         _ => ToEdge::Refused(Refusal { code: RefusalCode::Internal, message: "for no reason".into() }),
     }
+}
+
+fn feed(random: &mut Random) -> Feed {
+    let states = Feed::States(random.pick(&Encoding::ALL));
+    random.pick(&[Feed::Tokens, states, states])
 }
 
 fn epoch(random: &mut Random) -> Epoch {

@@ -49,7 +49,7 @@ impl Uploads {
     /// The edge hears a frame.
     pub(crate) fn heard(&mut self, frame: &ToEdge) {
         match frame {
-            ToEdge::Opened { held } if self.next.is_none() => self.next = Some(*held),
+            ToEdge::Opened { held, .. } if self.next.is_none() => self.next = Some(*held),
             ToEdge::Missing { held, epoch } if epoch.0 == self.epoch => {
                 self.next = self.next.map(|next| next.min(*held));
             }

@@ -12,7 +12,7 @@ use collm_core::{
     states::Encoding,
     time::Time,
 };
-use collm_engine::scripted::Script;
+use collm_engine::scripted::{Script, WIDTH};
 use collm_testkit::{EdgePlan, Entry, Fault, Plan, World, request};
 
 /// One way, in milliseconds, of every link.
@@ -100,9 +100,9 @@ fn asking_for_everything_gives_the_whole_models_answer() {
         let mut alone = quiet().asking(0, asked(Mode::Whole));
         alone.edges[0].config.second = SecondStage::Whole;
         let whole = played(alone).answer(1).ids();
-        for encoding in [Encoding::F16, Encoding::F32] {
+        for encoding in Encoding::ALL {
             let mut plan = quiet().asking(0, asked(Mode::Collaborative));
-            plan.edges[0].config.encoding = encoding;
+            plan.edges[0].config.upload.encoding = encoding;
             assert_eq!(played(plan).answer(1).ids(), whole, "{encoding:?}");
         }
         for mode in [Mode::Naive, Mode::Cloud] {
@@ -226,7 +226,7 @@ fn what_the_cloud_forgot_is_replayed() {
 fn the_least_recently_used_context_gives_way() {
     let mut plan = quiet();
     // One session's states and half of another's.
-    plan.clouds[0].config.states_bytes_max = 36 * Encoding::F16.row_bytes(10);
+    plan.clouds[0].config.states_bytes_max = 36 * Encoding::F16.row_bytes(WIDTH as u32);
     plan.clouds[0].config.hold = ms(0);
     plan.edges[0].job_us = 3_000..=3_000;
     let sparse = |session| Request { thresholds: Threshold::new(0.9).expect("a number").into(), ..unsure(session) };
@@ -335,7 +335,7 @@ fn a_reconnecting_session_takes_its_context_over() {
     let world = played(plan);
     let second = StreamId { session: SessionId(1), attempt: 2 };
     let held = world.log().iter().find_map(|(_, entry)| match entry {
-        Entry::Heard(stream, ToEdge::Opened { held }) if *stream == second => Some(*held),
+        Entry::Heard(stream, ToEdge::Opened { held, .. }) if *stream == second => Some(*held),
         _ => None,
     });
     assert!(held.expect("the second stream was opened") >= 8, "what had arrived is still there: {held:?}");

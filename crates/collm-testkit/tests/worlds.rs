@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use collm_core::{
     edge::{AutoChoice, Event, FinishReason, Loss, Source, SubmitError},
     frame::{RefusalCode, ToEdge},
+    upload::FeedReason,
 };
 use collm_testkit::{Entry, Fault, Profile, World};
 
@@ -101,7 +102,7 @@ fn sights(entry: &Entry) -> Vec<&'static str> {
         Entry::Submitted(_, Err(SubmitError::Busy(_))) => vec!["a full queue"],
         Entry::Submitted(own, Ok(resumed)) if own != resumed => vec!["a follow-up"],
         Entry::Heard(_, ToEdge::Missing { .. }) => vec!["a cloud that forgot"],
-        Entry::Heard(_, ToEdge::Opened { held: 1.. }) => vec!["a resumed context"],
+        Entry::Heard(_, ToEdge::Opened { held: 1.., .. }) => vec!["a resumed context"],
         Entry::LinkDown(_) => vec!["a lost link"],
         Entry::BatchStarted(_, batch) if batch.parts.len() > 1 => vec!["a shared batch"],
         Entry::Told(_, event) => sights_of_requester(event),
@@ -127,6 +128,7 @@ fn sights_of_requester(event: &Event) -> Vec<&'static str> {
         }],
         Event::Finished(FinishReason::Cancelled, _) => vec!["a requester that left"],
         Event::Finished(_, stats) => {
+            let reason = stats.feed.map(|chosen| chosen.reason);
             let seen = [
                 (stats.positions_replayed > 0, "a replay"),
                 (stats.rollbacks > 0, "a rollback"),
@@ -137,6 +139,7 @@ fn sights_of_requester(event: &Event) -> Vec<&'static str> {
                 (stats.budget.is_some_and(|report| !report.kept), "a budget that is not kept"),
                 (stats.fell_after.is_some(), "an answer that fell to the edge"),
                 (stats.choice == Some(AutoChoice::CloudDown), "a choice against a cloud that failed"),
+                (reason == Some(FeedReason::NotTaken), "a feed in place of another"),
             ];
             seen.into_iter().filter_map(|(seen, sight)| seen.then_some(sight)).collect()
         }
@@ -178,6 +181,7 @@ fn hostile_worlds_get_into_everything() {
         "a degraded token",
         "a failed batch",
         "a failed engine",
+        "a feed in place of another",
         "a follow-up",
         "a full queue",
         "a loss of the link",

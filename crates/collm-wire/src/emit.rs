@@ -55,7 +55,10 @@ impl From<ToEdge> for proto::CloudFrame {
     fn from(frame: ToEdge) -> Self {
         use cloud_frame::Frame;
         let frame = match frame {
-            ToEdge::Opened { held } => Frame::Opened(proto::Opened { held_positions: held }),
+            ToEdge::Opened { held, takes } => {
+                let takes = takes.into_iter().map(|feed| proto::Feed::from(feed).into()).collect();
+                Frame::Opened(proto::Opened { held_positions: held, takes })
+            }
             ToEdge::Answer(answer) => Frame::Answer(answer.into()),
             ToEdge::Scores(scores) => Frame::Scores(scores.into()),
             ToEdge::Missing { epoch, held } => Frame::Missing(proto::Missing { epoch: epoch.0, held_positions: held }),
@@ -109,6 +112,9 @@ impl From<Feed> for proto::Feed {
         match feed {
             Feed::States(Encoding::F16) => Self::StatesF16,
             Feed::States(Encoding::F32) => Self::StatesF32,
+            Feed::States(Encoding::Int8) => Self::StatesInt8,
+            Feed::States(Encoding::Rotated32) => Self::StatesRotated32,
+            Feed::States(Encoding::Rotated25) => Self::StatesRotated25,
             Feed::Tokens => Self::Tokens,
         }
     }

@@ -49,7 +49,7 @@ pub enum WireError {
         bytes: usize,
     },
     /// Not a feed of this version.
-    #[error("feed {value} is unknown")]
+    #[error("feed {value} is unknown to this version; upload something else, or update the cloud")]
     UnknownFeed {
         /// Number sent.
         value: i32,
@@ -146,6 +146,7 @@ impl From<WireError> for Refusal {
     fn from(error: WireError) -> Self {
         let code = match error {
             WireError::Protocol { .. } => RefusalCode::Protocol,
+            WireError::UnknownFeed { .. } => RefusalCode::Feed,
             _ => RefusalCode::Malformed,
         };
         Self { code, message: error.to_string() }

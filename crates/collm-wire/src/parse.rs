@@ -91,7 +91,11 @@ impl SessionParser {
     pub fn to_edge(&self, frame: proto::CloudFrame) -> Result<ToEdge, WireError> {
         use cloud_frame::Frame;
         match frame.frame.ok_or(WireError::NoFrame)? {
-            Frame::Opened(opened) => Ok(ToEdge::Opened { held: count("held", opened.held_positions)? }),
+            Frame::Opened(opened) => Ok(ToEdge::Opened {
+                held: count("held", opened.held_positions)?,
+                // A newer cloud may take what this edge does not have.
+                takes: opened.takes.into_iter().filter_map(|value| feed(value).ok()).collect(),
+            }),
             Frame::Answer(answer) => self.answer(&answer),
             Frame::Scores(scores) => self.scores(&scores),
             Frame::Missing(missing) => {
@@ -262,6 +266,9 @@ fn feed(value: i32) -> Result<Feed, WireError> {
     match proto::Feed::try_from(value) {
         Ok(proto::Feed::StatesF16) => Ok(Feed::States(Encoding::F16)),
         Ok(proto::Feed::StatesF32) => Ok(Feed::States(Encoding::F32)),
+        Ok(proto::Feed::StatesInt8) => Ok(Feed::States(Encoding::Int8)),
+        Ok(proto::Feed::StatesRotated32) => Ok(Feed::States(Encoding::Rotated32)),
+        Ok(proto::Feed::StatesRotated25) => Ok(Feed::States(Encoding::Rotated25)),
         Ok(proto::Feed::Tokens) => Ok(Feed::Tokens),
         Ok(proto::Feed::Unspecified) | Err(_) => Err(WireError::UnknownFeed { value }),
     }

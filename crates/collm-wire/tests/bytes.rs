@@ -1,7 +1,7 @@
 //! The bytes of version 1. Two builds that disagree about them would not understand one another, so a changed field
 //! number or type fails here first. Do not update an expectation: add fields, or raise the protocol version.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use collm_core::{
     frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, Scores, ToCloud, ToEdge, Turn},
@@ -104,7 +104,7 @@ fn frames_of_the_cloud() {
         unasked: Duration::from_nanos(6),
     };
     let refusal = Refusal { code: RefusalCode::Superseded, message: "no".into() };
-    assert_eq!(down(ToEdge::Opened { held: 7 }), "0a020807");
+    assert_eq!(down(ToEdge::Opened { held: 7, takes: BTreeSet::new() }), "0a020807");
     assert_eq!(down(ToEdge::Answer(answer.clone())), "12120801100218ac02250000003f280430054006");
     let top = vec![LogProb { token: TokenId(300), log_prob: -0.5 }];
     let telling = Answer { log_probs: Some(LogProbs { own: -0.5, top }), ..answer };

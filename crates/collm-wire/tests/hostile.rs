@@ -247,7 +247,7 @@ fn questions_and_answers_about_the_prompt_break_one_rule() {
 #[test]
 fn the_cloud_breaks_one_rule() {
     use cloud_frame::Frame;
-    edge_refuses(Frame::Opened(proto::Opened { held_positions: BEYOND }), too_large("held"));
+    edge_refuses(Frame::Opened(proto::Opened { held_positions: BEYOND, takes: vec![] }), too_large("held"));
     edge_refuses(Frame::Missing(proto::Missing { epoch: 0, held_positions: BEYOND }), too_large("held"));
     let stranger = WireError::Token { field: "answer", token: 100, vocabulary: VOCABULARY };
     edge_refuses(Frame::Answer(proto::Answer { token: 100, ..proto::Answer::default() }), stranger);

@@ -38,8 +38,8 @@ fn token() -> impl Strategy<Value = TokenId> {
 }
 
 fn feed() -> impl Strategy<Value = Feed> {
-    let feeds = [Feed::States(Encoding::F16), Feed::States(Encoding::F32), Feed::Tokens];
-    prop::sample::select(feeds.to_vec())
+    let feeds = Encoding::ALL.into_iter().map(Feed::States).chain([Feed::Tokens]);
+    prop::sample::select(feeds.collect::<Vec<_>>())
 }
 
 prop_compose! {
@@ -159,7 +159,8 @@ prop_compose! {
 
 fn to_edge() -> impl Strategy<Value = ToEdge> {
     prop_oneof![
-        count().prop_map(|held| ToEdge::Opened { held }),
+        (count(), vec(feed(), 0..9))
+            .prop_map(|(held, takes)| ToEdge::Opened { held, takes: takes.into_iter().collect() }),
         answer().prop_map(ToEdge::Answer),
         scores().prop_map(ToEdge::Scores),
         (epoch(), count()).prop_map(|(epoch, held)| ToEdge::Missing { epoch, held }),

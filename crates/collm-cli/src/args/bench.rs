@@ -7,7 +7,7 @@ use collm_core::policy::Threshold;
 use collm_link::Bandwidth;
 use collm_model::gguf::TensorType;
 
-use super::SplitShapeArgs;
+use super::{EngineArgs, SplitShapeArgs};
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
@@ -23,6 +23,8 @@ pub(crate) enum BenchCommand {
     Cost(BenchCostArgs),
     /// Count how often exact answers are the whole model's, token for token
     Exact(BenchExactArgs),
+    /// Measure what the encodings of an upload cost in bytes and in tokens
+    Uploads(BenchUploadsArgs),
     /// Measure how the modes bear distance: the same prompts at several round-trip times
     Network(BenchNetworkArgs),
 }
@@ -145,6 +147,51 @@ pub(crate) struct BenchEngineArgs {
     /// Folder for machine, commit, command, rows and summary
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The whole model answers first, greedily. Then its layers after the upload read these answers from states in every encoding, and
+every position where they say another token counts as a flip. Nothing is timed, so the machine need not be quiet. Prompts come
+from a file of JSON lines with a field prompt, turns (the first is taken) or instruction.
+
+Examples:
+  collm bench uploads --prompts prompts.jsonl
+  collm bench uploads --model gemma3-270m --prompts prompts.jsonl --limit 20 --out results/2026-01-31-uploads")]
+pub(crate) struct BenchUploadsArgs {
+    /// Model to divide: path or reference
+    #[arg(long, value_name = "REF", default_value = "smollm2-135m")]
+    pub(crate) model: String,
+
+    #[command(flatten)]
+    pub(crate) shape: SplitShapeArgs,
+
+    /// File of prompts, a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prompts: PathBuf,
+
+    /// Prompts to take from it
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+
+    /// Tokens of an answer at most
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..))]
+    pub(crate) max_tokens: u32,
+
+    /// Answers of an earlier run or of `collm eval`, which need not be made again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) answers: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Folder for machine, commit, command, rows, summary and answers
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 }
 
 #[derive(Debug, Args)]

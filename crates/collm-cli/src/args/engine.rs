@@ -28,15 +28,28 @@ pub(crate) struct EngineArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Upload")]
 pub(crate) struct UploadArgs {
-    /// How hidden states are uploaded: f16 takes half the bytes, but has no numbers above 65504, which some models need; auto
-    /// looks at a few states of the model and decides
+    /// How hidden states are uploaded. f16 takes half the bytes of f32, but has no numbers above 65504, which some models need;
+    /// int8 takes a quarter, rotated32 and rotated25 take less; auto looks at a few states of the model and decides between f16 and f32
     #[arg(long, value_name = "ENCODING", value_enum, default_value_t)]
     pub(crate) upload: UploadEncoding,
 
-    /// What mode exact uploads: hidden states in f32, or tokens, which are 4 bytes a position but need a cloud that was started
-    /// with the whole model (`collm cloud --model`) and computes the edge's layers too
+    /// What mode collaborative uploads: hidden states, or tokens, which are 4 bytes a position but need a cloud that was started
+    /// with the whole model (`collm cloud --model`) and computes the edge's layers too; auto takes tokens where that is faster
     #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
-    pub(crate) exact_upload: ExactUploadChoice,
+    pub(crate) feed: UploadFeed,
+
+    /// What mode exact uploads: hidden states, always in f32, tokens, or auto
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub(crate) exact_upload: UploadFeed,
+
+    /// From when on a session uploads: eager from its first state on, so that the cloud is ready; lazy from its first ask on, and
+    /// nothing leaves the device before
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub(crate) upload_when: UploadWhen,
+
+    /// Let nothing of a conversation leave but hidden states: no tokens, no guesses. Who has the model can make text of states
+    #[arg(long)]
+    pub(crate) private: bool,
 }
 
 /// How hidden states are uploaded.
@@ -44,14 +57,26 @@ pub(crate) struct UploadArgs {
 pub(crate) enum UploadEncoding {
     #[default]
     Auto,
-    F16,
     F32,
+    F16,
+    Int8,
+    Rotated32,
+    Rotated25,
 }
 
-/// What mode exact uploads.
+/// What a mode uploads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExactUploadChoice {
+pub(crate) enum UploadFeed {
     #[default]
     States,
     Tokens,
+    Auto,
+}
+
+/// From when on a session uploads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UploadWhen {
+    #[default]
+    Eager,
+    Lazy,
 }

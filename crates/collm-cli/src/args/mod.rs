@@ -19,12 +19,14 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::{
     access::{CloudAccessArgs, EdgeAccessArgs, ServerAccess, ServerAccessArgs},
-    bench::{BenchArgs, BenchCommand, BenchCostArgs, BenchEngineArgs, BenchExactArgs, BenchNetworkArgs},
+    bench::{
+        BenchArgs, BenchCommand, BenchCostArgs, BenchEngineArgs, BenchExactArgs, BenchNetworkArgs, BenchUploadsArgs,
+    },
     calibrate::CalibrateArgs,
     chat::ChatArgs,
     config::{CompletionsArgs, ConfigArgs, ConfigCommand, ConfigShowArgs, ManArgs},
     demo::DemoArgs,
-    engine::{EngineArgs, ExactUploadChoice, UploadArgs, UploadEncoding},
+    engine::{EngineArgs, UploadArgs, UploadEncoding, UploadFeed, UploadWhen},
     eval::EvalArgs,
     link::LinkArgs,
     model::{ExitsChoice, InspectArgs, LsArgs, PullArgs, RmArgs, SplitArgs, SplitShapeArgs},

@@ -90,7 +90,7 @@ pub(crate) struct RunArgs {
 #[command(next_help_heading = "Who answers")]
 pub(crate) struct WhoArgs {
     /// A running edge
-    #[arg(long, value_name = "URL", conflicts_with_all = ["cloud", "deadline", "upload", "exact_upload", "confidence"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["cloud", "deadline", "upload", "feed", "exact_upload", "upload_when", "private", "confidence"])]
     pub(crate) edge: Option<String>,
 
     /// Edge part to load here

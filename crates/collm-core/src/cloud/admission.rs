@@ -30,6 +30,11 @@ pub(super) fn check(open: &Open, config: &CloudConfig) -> Result<(), Refusal> {
                 .into();
         return refuse(RefusalCode::Feed, message);
     }
+    if !config.takes().contains(&open.feed) {
+        let takes: Vec<&str> = config.takes().into_iter().map(Feed::name).collect();
+        let message = format!("this cloud does not take {}; it takes {}", open.feed.name(), takes.join(", "));
+        return refuse(RefusalCode::Feed, message);
+    }
     if let Err(error) = open.sampling.clone().validated() {
         return refuse(RefusalCode::Malformed, error.to_string());
     }

@@ -10,7 +10,7 @@ mod context;
 mod output;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use crate::{
     frame::{Feed, Identity, Open, Refusal, RefusalCode, ToCloud, ToEdge, Turn},
     ids::{Epoch, Position, SessionId, SlotId, TokenId},
     sampling::Scoring,
+    states::Encoding,
     time::Time,
 };
 
@@ -31,6 +32,8 @@ pub struct CloudConfig {
     pub identity: Identity,
     /// Whether it holds `[0, e1)` too, and so serves sessions fed with tokens.
     pub holds_whole: bool,
+    /// How states may be written that are uploaded to it.
+    pub encodings: Vec<Encoding>,
     /// Positions of a context.
     pub context: u32,
     /// Contexts with key-value memory at once (slots of the engine).
@@ -61,6 +64,14 @@ pub enum Prefill {
     Ahead,
     /// At the first ask: a session that never asks costs nothing.
     OnAsk,
+}
+
+impl CloudConfig {
+    /// What it can be fed with.
+    fn takes(&self) -> BTreeSet<Feed> {
+        let tokens = self.holds_whole.then_some(Feed::Tokens);
+        self.encodings.iter().copied().map(Feed::States).chain(tokens).collect()
+    }
 }
 
 /// What a cloud holds at a moment.
@@ -216,7 +227,7 @@ impl Cloud {
         let context = self.context(now, peer)?;
         context.peer = Some(peer);
         let held = context.held.rows();
-        self.outputs.push_back(Output::Transmit(peer, ToEdge::Opened { held }));
+        self.outputs.push_back(Output::Transmit(peer, ToEdge::Opened { held, takes: self.config.takes() }));
         Ok(())
     }
 

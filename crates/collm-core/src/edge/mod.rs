@@ -45,8 +45,8 @@ use crate::{
     frame::{Identity, ToEdge},
     ids::{SessionId, SlotId},
     policy::Mode,
-    states::Encoding,
     time::Time,
+    upload::{KnownFeeds, UploadSettings},
 };
 
 /// Everything an edge is told at start.
@@ -78,10 +78,8 @@ pub struct EdgeConfig {
     pub keep: Duration,
     /// Rows of one upload frame.
     pub upload_rows_max: u32,
-    /// How states are uploaded in collaborative mode.
-    pub encoding: Encoding,
-    /// What exact mode uploads.
-    pub exact_upload: ExactUpload,
+    /// What is uploaded, and from when on.
+    pub upload: UploadSettings,
     /// How long the edge stands still for one answer, or for a handshake, before it goes on alone.
     pub ask_deadline: Duration,
     /// When to try a failed cloud again.
@@ -93,15 +91,6 @@ impl EdgeConfig {
     pub fn batch_rows_max(&self) -> u32 {
         self.job_rows_max.saturating_add(self.slots)
     }
-}
-
-/// What exact mode uploads: the cloud must compute on exactly what the edge computed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExactUpload {
-    /// Token ids, 4 bytes a position, to a cloud that holds the whole model.
-    Tokens,
-    /// Hidden states in f32.
-    States,
 }
 
 /// What the edge runs after the upload layer.
@@ -141,6 +130,8 @@ struct Arrival {
 struct Common {
     config: EdgeConfig,
     breaker: Breaker,
+    /// What its cloud takes.
+    known: KnownFeeds,
     outlook: Outlook,
     switch: Switch,
     jobs: Jobs,
@@ -154,6 +145,7 @@ impl Common {
             now,
             config: &self.config,
             breaker: &mut self.breaker,
+            known: &mut self.known,
             outlook: &mut self.outlook,
             switch: &mut self.switch,
             jobs: &mut self.jobs,
@@ -173,6 +165,7 @@ impl Edge {
             free_slots: (0..config.slots).rev().map(SlotId).collect(),
             common: Common {
                 breaker: Breaker::new(config.breaker),
+                known: KnownFeeds::default(),
                 outlook: Outlook::default(),
                 switch: Switch::default(),
                 jobs: Jobs::default(),
@@ -242,6 +235,9 @@ impl Edge {
     /// A frame came in.
     pub fn handle_frame(&mut self, now: Time, stream: StreamId, frame: ToEdge) {
         let opened = matches!(frame, ToEdge::Opened { .. });
+        if let ToEdge::Opened { takes, .. } = &frame {
+            self.common.known.opened(takes);
+        }
         self.parked_frame(now, stream, &frame);
         self.with(now, stream.session, |session, around| session.handle_frame(stream, frame, around));
         if opened {
@@ -330,6 +326,9 @@ impl Edge {
         if budget.is_some() && !mode.takes_budget() {
             return Err(SubmitError::NoBudget(*mode));
         }
+        if self.common.config.upload.private && mode.uses_cloud() && (*mode == Mode::Cloud || request.tells_tokens()) {
+            return Err(SubmitError::Private(*mode));
+        }
         let is_known = self.sessions.contains_key(session) || self.parked.contains_key(session);
         if is_known || self.waiting.iter().any(|waiting| waiting.ticket == *session) {
             return Err(SubmitError::Duplicate(*session));
@@ -345,8 +344,9 @@ impl Edge {
             };
             let slot = self.free_slots.pop().expect("checked by the loop");
             let id = arrival.ticket;
-            let ground = Ground::fresh(&arrival.request, slot, &self.common.config);
-            let session = Session::start(arrival, ground, &mut self.common.around(now));
+            let mut around = self.common.around(now);
+            let ground = Ground::fresh(&arrival.request, slot, &around);
+            let session = Session::start(arrival, ground, &mut around);
             // A prompt of one token has nothing to tell, and may be all that is asked about.
             if session.is_finished() {
                 self.clear_up(now, session);

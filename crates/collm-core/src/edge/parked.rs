@@ -5,7 +5,11 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Arrival, Edge, EdgeConfig, Output, Request, StreamId, session::Session, uplink::Uplink};
+use super::{
+    Arrival, Edge, Output, Request, StreamId,
+    session::{Session, Surroundings},
+    uplink::Uplink,
+};
 use crate::{
     frame::ToEdge,
     ids::{Epoch, SessionId, SlotId, TokenId},
@@ -40,8 +44,8 @@ pub(super) struct Parked {
 
 impl Ground {
     /// An empty slot and a cloud that knows nothing.
-    pub(super) fn fresh(request: &Request, slot: SlotId, config: &EdgeConfig) -> Self {
-        let uplink = Uplink::new(request.session, request.mode.uses_cloud(), config.upload_rows_max);
+    pub(super) fn fresh(request: &Request, slot: SlotId, around: &Surroundings<'_>) -> Self {
+        let uplink = Uplink::new(request, around.choose_feed(request.mode), around.config);
         Self { slot, first_filled: 0, second_filled: 0, epoch: Epoch(0), uplink }
     }
 
@@ -76,7 +80,7 @@ impl Parked {
     /// Returns whether there is still something to keep.
     fn handle_frame(&mut self, now: Time, frame: &ToEdge, out: &mut VecDeque<Output>) -> bool {
         match frame {
-            ToEdge::Opened { held } => self.ground.uplink.opened(*held).is_some(),
+            ToEdge::Opened { held, .. } => self.ground.uplink.opened(*held).is_some(),
             ToEdge::Refused(refusal) => {
                 self.ground.uplink.disconnect(out);
                 self.lose_cloud(now) && refusal.code.retryable()

@@ -82,6 +82,12 @@ pub enum SubmitError {
     /// The mode needs a cloud.
     #[error("mode {} needs a cloud and none is configured; start the edge with --cloud URL or choose standalone", .0.name())]
     NoCloud(Mode),
+    /// It cannot be served without token ids in the cloud, and none may leave.
+    #[error(
+        "this edge is private and lets nothing but hidden states leave: mode {} cannot have penalties, a form or a scored prompt, and \
+         mode cloud is not there; leave them out, choose standalone, or start the edge without --private", .0.name()
+    )]
+    Private(Mode),
     /// The mode does not fit what the edge holds.
     #[error("mode {} does not fit the file that this edge has loaded; whole needs a whole model, the others an edge part", .0.name())]
     WrongPart(Mode),

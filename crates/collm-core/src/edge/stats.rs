@@ -8,6 +8,7 @@ use crate::{
     frame::Answer,
     policy::Threshold,
     time::Time,
+    upload::ChosenFeed,
 };
 
 /// Sums over one answer. Bytes are the driver's to add: the core does not know how frames are written.
@@ -55,6 +56,8 @@ pub struct Stats {
     pub cloud_compute: Duration,
     /// Time that asks waited in the cloud before their batch began.
     pub cloud_queued: Duration,
+    /// What was fed to the cloud, and why; `None` in modes without one.
+    pub feed: Option<ChosenFeed>,
     /// Positions uploaded, repeated ones included.
     pub positions_uploaded: u32,
     /// Positions uploaded again because the cloud no longer held them.

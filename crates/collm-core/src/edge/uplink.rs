@@ -4,18 +4,22 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Output, Request, Stats, StreamId};
+use super::{EdgeConfig, Output, Request, Stats, StreamId};
 use crate::{
     frame::{Open, ToCloud, Turn},
     ids::{Epoch, Position, SessionId, TokenId},
+    policy::Mode,
     states::{StateBlock, StateLog},
     time::Time,
+    upload::{ChosenFeed, UploadStart},
 };
 
 #[derive(Debug)]
 pub(super) struct Uplink {
     stream: StreamId,
     state: State,
+    /// What goes up; `None` if nothing ever does.
+    chosen: Option<ChosenFeed>,
     /// States of every position computed so far, as they are on the wire.
     log: StateLog,
     /// Positions that this stream's cloud has or was sent.
@@ -29,6 +33,8 @@ pub(super) struct Uplink {
 enum State {
     /// Not wanted, or refused for good.
     Off,
+    /// Wanted from the first ask on.
+    Idle,
     /// Wanted from this moment on, and not there.
     Down(Time),
     /// Opened by us, not yet confirmed.
@@ -41,15 +47,45 @@ enum State {
 }
 
 impl Uplink {
-    pub(super) fn new(session: SessionId, wanted: bool, rows_max: u32) -> Self {
+    pub(super) fn new(request: &Request, chosen: Option<ChosenFeed>, config: &EdgeConfig) -> Self {
+        // The other modes that use a cloud ask for everything.
+        let may_wait = matches!(request.mode, Mode::Collaborative | Mode::Exact);
+        let state = match config.upload.start {
+            _ if chosen.is_none() => State::Off,
+            UploadStart::Lazy if may_wait => State::Idle,
+            UploadStart::Lazy | UploadStart::Eager => State::Down(Time::default()),
+        };
         Self {
-            stream: StreamId { session, attempt: 0 },
-            state: if wanted { State::Down(Time::default()) } else { State::Off },
+            stream: StreamId { session: request.session, attempt: 0 },
+            state,
+            chosen,
             log: StateLog::default(),
             sent: 0,
             sent_ever: 0,
-            rows_max,
+            rows_max: config.upload_rows_max,
         }
+    }
+
+    /// What goes up, and why.
+    pub(super) fn chosen(&self) -> Option<ChosenFeed> {
+        self.chosen
+    }
+
+    /// The first ask has come. Whether a stream was not wanted until now.
+    pub(super) fn begin(&mut self, now: Time) -> bool {
+        let begins = self.state == State::Idle;
+        if begins {
+            self.state = State::Down(now);
+        }
+        begins
+    }
+
+    /// The cloud does not take what went up: something else does, from the first position on.
+    pub(super) fn begin_again(&mut self, now: Time, chosen: ChosenFeed) {
+        self.state = State::Down(now);
+        self.chosen = Some(chosen);
+        self.log = StateLog::default();
+        (self.sent, self.sent_ever) = (0, 0);
     }
 
     /// Whose.
@@ -93,6 +129,11 @@ impl Uplink {
     /// Whether the cloud has confirmed the stream in use.
     pub(super) fn is_up(&self) -> bool {
         self.state == State::Up
+    }
+
+    /// Whether an ask that is made now could be answered.
+    pub(super) fn can_ask(&self) -> bool {
+        self.is_open() || self.state == State::Idle
     }
 
     /// Whether an ask may still be answered on the stream in use.

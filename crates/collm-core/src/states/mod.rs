@@ -2,30 +2,12 @@
 //!
 //! The core moves, keeps and drops them, and never looks at a number except to refuse those that are not finite.
 
+pub mod encoding;
 mod log;
 
 use bytes::Bytes;
+pub use encoding::Encoding;
 pub use log::StateLog;
-
-/// How one float of a hidden state is written. Little-endian.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Encoding {
-    /// Half precision (paper section IV-C): 2 bytes a float. Not lossless: it may decide near-ties anew.
-    F16,
-    /// Single precision: 4 bytes a float, equal to the last bit to what the edge computed.
-    F32,
-}
-
-impl Encoding {
-    /// Bytes that one hidden state of `width` floats takes.
-    pub fn row_bytes(self, width: u32) -> usize {
-        let float_bytes = match self {
-            Self::F16 => 2,
-            Self::F32 => 4,
-        };
-        float_bytes * width as usize
-    }
-}
 
 /// Why bytes are not a block of hidden states.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,7 +34,7 @@ pub enum StatesError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateBlock {
     encoding: Encoding,
-    row_bytes: usize,
+    width: u32,
     bytes: Bytes,
 }
 
@@ -66,10 +48,11 @@ impl StateBlock {
         if bytes.is_empty() || row_bytes == 0 || !bytes.len().is_multiple_of(row_bytes) {
             return Err(StatesError::Length { bytes: bytes.len(), row_bytes });
         }
-        if let Some(at) = first_not_finite(encoding, &bytes) {
-            return Err(StatesError::NotFinite { row: at / row_bytes });
+        let damaged = bytes.chunks_exact(row_bytes).position(|row| !encoding.is_finite(row, width));
+        match damaged {
+            Some(row) => Err(StatesError::NotFinite { row }),
+            None => Ok(Self { encoding, width, bytes }),
         }
-        Ok(Self { encoding, row_bytes, bytes })
     }
 
     /// How its floats are written.
@@ -79,12 +62,21 @@ impl StateBlock {
 
     /// Whether its rows have `width` floats.
     pub fn has_width(&self, width: u32) -> bool {
-        self.row_bytes == self.encoding.row_bytes(width)
+        self.width == width
+    }
+
+    /// Floats of a row.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    fn row_bytes(&self) -> usize {
+        self.encoding.row_bytes(self.width)
     }
 
     /// Positions in the block.
     pub fn rows(&self) -> u32 {
-        u32::try_from(self.bytes.len() / self.row_bytes).expect("blocks are bounded by the frame limit")
+        u32::try_from(self.bytes.len() / self.row_bytes()).expect("blocks are bounded by the frame limit")
     }
 
     /// The encoded rows.
@@ -103,18 +95,8 @@ impl StateBlock {
     #[must_use]
     pub fn slice(&self, from: u32, to: u32) -> Self {
         assert!(from < to && to <= self.rows(), "rows {from}..{to} of a block of {}", self.rows());
-        let bytes = self.bytes.slice(from as usize * self.row_bytes..to as usize * self.row_bytes);
+        let bytes = self.bytes.slice(from as usize * self.row_bytes()..to as usize * self.row_bytes());
         Self { bytes, ..*self }
-    }
-}
-
-/// Byte offset of the first value whose exponent is all ones (NaN or infinity).
-fn first_not_finite(encoding: Encoding, bytes: &[u8]) -> Option<usize> {
-    match encoding {
-        Encoding::F16 => bytes.chunks_exact(2).position(|b| b[1] & 0x7c == 0x7c).map(|index| index * 2),
-        Encoding::F32 => {
-            bytes.chunks_exact(4).position(|b| b[3] & 0x7f == 0x7f && b[2] & 0x80 == 0x80).map(|index| index * 4)
-        }
     }
 }
 

@@ -8,12 +8,12 @@ use axum::{
     http::{Request, Response, StatusCode, header::CONTENT_TYPE},
 };
 use collm_core::{
-    edge::{BreakerConfig, EdgeConfig, ExactUpload, SecondStage},
+    edge::{BreakerConfig, EdgeConfig, SecondStage},
     frame::Identity,
     ids::TokenId,
     limits::Limits,
     policy::{Mode, Threshold},
-    states::Encoding,
+    upload::UploadSettings,
 };
 use collm_engine::scripted::{Script, ScriptedEngine, Sizes, WIDTH};
 use collm_http::{Api, ChatMessage, Defaults, Markup, ModelCard, TextModel, TextModelError, TokenizerInfo, router};
@@ -108,8 +108,7 @@ pub(crate) fn config() -> EdgeConfig {
         block_rows: 8,
         keep: Duration::from_secs(60),
         upload_rows_max: 32,
-        encoding: Encoding::F16,
-        exact_upload: ExactUpload::States,
+        upload: UploadSettings::PAPER,
         ask_deadline: Duration::from_secs(60),
         breaker: BreakerConfig::default(),
     }

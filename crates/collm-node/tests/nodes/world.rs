@@ -12,13 +12,14 @@ use std::{
 
 use collm_core::{
     cloud::{CloudConfig, Prefill},
-    edge::{BreakerConfig, EdgeConfig, ExactUpload, PromptToken, Request, SecondStage, Source, Token},
+    edge::{BreakerConfig, EdgeConfig, PromptToken, Request, SecondStage, Source, Token},
     frame::Identity,
     ids::{SessionId, SlotId, TokenId},
     limits::Limits,
     policy::{Mode, RunAhead, Threshold},
     sampling::Sampling,
     states::Encoding,
+    upload::UploadSettings,
 };
 use collm_engine::{
     Engine, EngineError, Head, Input, Row, Scope, Scores, Shape, Stack,
@@ -65,6 +66,7 @@ pub(crate) fn cloud_options() -> CloudOptions {
     CloudOptions::new(CloudConfig {
         identity: identity(),
         holds_whole: false,
+        encodings: Encoding::ALL.into(),
         context: CONTEXT,
         slots: 4,
         batch_rows_max: 32,
@@ -92,8 +94,7 @@ pub(crate) fn edge_config() -> EdgeConfig {
         block_rows: 8,
         keep: Duration::ZERO,
         upload_rows_max: 8,
-        encoding: Encoding::F16,
-        exact_upload: ExactUpload::States,
+        upload: UploadSettings::PAPER,
         ask_deadline: Duration::from_secs(60),
         breaker: BreakerConfig { pause_first: Duration::from_millis(1), pause_max: Duration::from_millis(4) },
     }

@@ -49,6 +49,9 @@ impl World {
         let stream = self.streams.get_mut(&id).expect("frames follow a connect");
         assert!(stream.edge_holds, "a frame on a stream that the edge knows is gone: {frame:?}");
         stream.uploads.transmitted(&frame);
+        if self.plan.edges[stream.edge].config.upload.private {
+            assert!(!carries_tokens(&frame), "tokens leave a private edge: {frame:?}");
+        }
         self.edges[stream.edge].edge.handle_sent(self.now, id, up_bytes(&frame) as u64);
         if !stream.carries() {
             return;
@@ -185,5 +188,15 @@ impl World {
             let at = if held { at.max(until) } else { at };
             self.queue.insert((at, sequence), happening);
         }
+    }
+}
+
+/// Whether a frame tells tokens of a conversation.
+fn carries_tokens(frame: &ToCloud) -> bool {
+    match frame {
+        ToCloud::States { tokens, .. } => !tokens.is_empty(),
+        ToCloud::Ask(ask) => ask.guess.is_some(),
+        ToCloud::Tokens { .. } | ToCloud::Generate { .. } => true,
+        _ => false,
     }
 }

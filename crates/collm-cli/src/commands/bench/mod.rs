@@ -5,6 +5,7 @@ mod cost;
 mod engine;
 mod exact;
 mod network;
+mod uploads;
 
 use crate::{args::BenchCommand, ui::progress::ProgressMode};
 
@@ -14,5 +15,6 @@ pub(super) fn run(command: &BenchCommand, progress: ProgressMode) -> anyhow::Res
         BenchCommand::Engine(args) => engine::run(args, progress),
         BenchCommand::Exact(args) => exact::run(args, progress),
         BenchCommand::Network(args) => network::run(args, progress),
+        BenchCommand::Uploads(args) => uploads::run(args, progress),
     }
 }

@@ -22,6 +22,7 @@ pub(super) use self::{
 use crate::{
     policy::{Ahead, Threshold},
     time::Time,
+    upload::UploadCosts,
 };
 
 /// Moving averages, shared by all sessions of an edge: they share the device and the link.
@@ -110,6 +111,11 @@ impl Outlook {
     /// How likely a guess of this confidence is right.
     pub(super) fn likely(&self, confidence: f32) -> f32 {
         self.guesses.likely(confidence)
+    }
+
+    /// What uploading costs, as far as it was measured.
+    pub(super) fn upload_costs(&self) -> UploadCosts {
+        UploadCosts { bytes_per_second: self.link.estimate().bytes_per_second, lower: self.first.known() }
     }
 
     /// What running ahead means now, if the oldest open ask was sent at `since`.

@@ -35,6 +35,7 @@ impl Session {
 
     /// Asks for the next token. The guess, if there is one, is the next token for the time being.
     pub(super) fn ask(&mut self, guess: Option<Scored>, around: &mut Surroundings<'_>) {
+        self.begin_upload(around);
         if !self.uplink.is_open() {
             return self.go_alone(guess, around);
         }
@@ -70,19 +71,28 @@ impl Session {
         if from == 0 && self.stats.cached_tokens > 0 { 0 } else { self.length() - from }
     }
 
+    /// Where nothing leaves before the first ask: this is it.
+    pub(super) fn begin_upload(&mut self, around: &mut Surroundings<'_>) {
+        if self.uplink.begin(around.now) {
+            self.connect_or_say(around);
+        }
+    }
+
     fn send_ask(&mut self, ask: OpenAsk, around: &mut Surroundings<'_>) {
         if self.request.mode == Mode::Naive {
             self.forget_there(around);
         }
         self.send_positions(around);
         self.stats.asks += 1;
-        let frame = Ask { epoch: self.epoch, position: ask.position, guess: ask.guess.map(|guess| guess.token) };
+        // A guess is a token id; who keeps it back says himself when it was wrong.
+        let guess = ask.guess.filter(|_| !around.config.upload.private).map(|guess| guess.token);
+        let frame = Ask { epoch: self.epoch, position: ask.position, guess };
         self.uplink.transmit(ToCloud::Ask(frame), around.out);
     }
 
     /// Uploads what this stream's cloud does not have.
     pub(super) fn send_positions(&mut self, around: &mut Surroundings<'_>) {
-        match self.feed(around.config) {
+        match self.feed() {
             Feed::States(_) => {
                 let told: &[TokenId] = if self.request.tells_tokens() { &self.tokens } else { &[] };
                 self.uplink.send_states(self.epoch, told, &mut self.stats, around.out);

@@ -20,7 +20,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use self::prompt::Untold;
 use super::{
-    Arrival, EdgeConfig, Event, ExactUpload, FinishReason, Loss, Output, Request, SecondStage, Source, Stats, StreamId,
+    Arrival, EdgeConfig, Event, FinishReason, Loss, Output, Request, SecondStage, Source, Stats, StreamId,
     auto::Switch,
     batch::{JobDone, Jobs, Took},
     breaker::Breaker,
@@ -35,6 +35,7 @@ use crate::{
     sampling::{Choice, Scored, Scoring},
     states::Encoding,
     time::Time,
+    upload::{ChosenFeed, KnownFeeds, choose},
 };
 
 /// A cloud that says "missing" more often than this for one question cannot hold the session at all.
@@ -45,10 +46,18 @@ pub(super) struct Surroundings<'a> {
     pub(super) now: Time,
     pub(super) config: &'a EdgeConfig,
     pub(super) breaker: &'a mut Breaker,
+    pub(super) known: &'a mut KnownFeeds,
     pub(super) outlook: &'a mut Outlook,
     pub(super) switch: &'a mut Switch,
     pub(super) jobs: &'a mut Jobs,
     pub(super) out: &'a mut VecDeque<Output>,
+}
+
+impl Surroundings<'_> {
+    /// What a session of this mode should upload, by what is known now.
+    pub(super) fn choose_feed(&self, mode: Mode) -> Option<ChosenFeed> {
+        choose(mode, &self.config.upload, self.known, self.config.identity.width, self.outlook.upload_costs())
+    }
 }
 
 #[derive(Debug)]
@@ -165,6 +174,7 @@ impl Session {
             exit2_threshold: Some(policy.exit2).filter(|threshold| threshold.is_reachable()),
             cached_tokens,
             choice,
+            feed: uplink.chosen(),
             ..Stats::default()
         };
         let mut session = Self {
@@ -190,10 +200,7 @@ impl Session {
             ended: None,
             request,
         };
-        session.connect(around);
-        if session.uplink.wanted_from().is_some() {
-            session.say_alone(Loss::BreakerOpen, around);
-        }
+        session.connect_or_say(around);
         session.advance(around);
         session
     }
@@ -228,13 +235,21 @@ impl Session {
                 attempt: self.uplink.next_attempt(),
                 epoch: self.epoch,
                 prompt: self.stats.prompt_tokens,
-                feed: self.feed(around.config),
+                feed: self.feed(),
                 sampling: self.request.sampling.clone(),
                 tells_tokens: self.request.tells_tokens(),
             };
             self.uplink.open(around.now, open, around.out);
             // A first stream that had to wait for the breaker finds states that were computed meanwhile.
             self.upload_rest(around);
+        }
+    }
+
+    /// Opens a stream if one is wanted, and says so if that must wait.
+    fn connect_or_say(&mut self, around: &mut Surroundings<'_>) {
+        self.connect(around);
+        if self.uplink.wanted_from().is_some() {
+            self.say_alone(Loss::BreakerOpen, around);
         }
     }
 
@@ -253,11 +268,12 @@ impl Session {
             return;
         }
         match frame {
-            ToEdge::Opened { held } => self.opened(held, around),
+            ToEdge::Opened { held, .. } => self.opened(held, around),
             ToEdge::Answer(answer) => self.answered(answer, around),
             ToEdge::Scores(scores) => self.scores_came(scores, around),
             ToEdge::Missing { epoch, held } if epoch == self.epoch => self.missing(held, around),
             ToEdge::Missing { .. } => {}
+            ToEdge::Refused(refusal) if refusal.code == RefusalCode::Feed => self.feed_refused(refusal, around),
             ToEdge::Refused(refusal) => {
                 self.uplink.disconnect(around.out);
                 let again = Again::after(refusal.code, around.config.breaker.pause_max);
@@ -399,24 +415,15 @@ impl Session {
         Scoring::after(self.last_position(), sampling, &self.tokens, prompt.len() as u32)
     }
 
-    fn feed(&self, config: &EdgeConfig) -> Feed {
-        match self.upload_encoding(config) {
-            Some(encoding) => Feed::States(encoding),
-            None => Feed::Tokens,
-        }
+    fn feed(&self) -> Feed {
+        self.uplink.chosen().map_or(Feed::Tokens, |chosen| chosen.feed)
     }
 
     /// How states are uploaded, while there is a cloud that may have them.
-    fn encoding_in_use(&self, config: &EdgeConfig) -> Option<Encoding> {
-        self.upload_encoding(config).filter(|_| !self.uplink.is_off())
-    }
-
-    fn upload_encoding(&self, config: &EdgeConfig) -> Option<Encoding> {
-        match self.request.mode {
-            Mode::Collaborative | Mode::Auto => Some(config.encoding),
-            Mode::Naive => Some(Encoding::F32),
-            Mode::Exact => (config.exact_upload == ExactUpload::States).then_some(Encoding::F32),
-            Mode::Whole | Mode::Cloud | Mode::Standalone => None,
+    fn encoding_in_use(&self) -> Option<Encoding> {
+        match self.feed() {
+            Feed::States(encoding) if !self.uplink.is_off() => Some(encoding),
+            _ => None,
         }
     }
 }

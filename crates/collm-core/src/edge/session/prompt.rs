@@ -37,7 +37,11 @@ impl Untold {
 impl Session {
     /// Lets the cloud say how likely the prompt was, if that is owed and there is a cloud. Whether it does.
     pub(super) fn asks_about_prompt(&mut self, around: &mut Surroundings<'_>) -> bool {
-        let asks = !self.untold.is_empty() && self.request.mode.uses_cloud() && self.uplink.is_open();
+        if self.untold.is_empty() || !self.request.mode.uses_cloud() {
+            return false;
+        }
+        self.begin_upload(around);
+        let asks = self.uplink.is_open();
         if asks {
             self.stats.round_trips_waited += 1;
             self.phase = Phase::Scoring(around.now);

@@ -34,7 +34,7 @@ impl Session {
         let rows = (self.length() - first).min(around.config.job_rows_max);
         let is_last = first + rows == self.length();
         let tokens = self.tokens[first as usize..(first + rows) as usize].to_vec();
-        let stage = Stage::First { tokens, upload: self.encoding_in_use(around.config) };
+        let stage = Stage::First { tokens, upload: self.encoding_in_use() };
         let threshold = self.policy.exit1.filter(|_| is_last);
         let scores = threshold.map(|_| self.scoring()).into_iter().collect();
         let scope = threshold.map_or(Scope::Full, |threshold| self.scope(threshold, false));
@@ -49,7 +49,7 @@ impl Session {
         if rows == 1 {
             around.outlook.first_took(took.batch);
         }
-        if self.encoding_in_use(around.config).is_some() {
+        if self.encoding_in_use().is_some() {
             match outcome.states {
                 Some(Ok(block)) if block.rows() == rows => self.upload(block, around),
                 Some(Err(why)) => self.give_up_cloud(why, around),
@@ -88,7 +88,7 @@ impl Session {
         if first + rows == self.length() && !self.needs_no_second() {
             scores.push(self.scoring());
         }
-        let scope = self.scope(self.policy.exit2, !self.uplink.is_open());
+        let scope = self.scope(self.policy.exit2, !self.uplink.can_ask());
         let stage = Stage::Second { rows };
         self.phase = Phase::Computing(Rows::Second(rows));
         self.compute(Job { slot: self.slot, stage, first: Position(first), scores, scope }, around);

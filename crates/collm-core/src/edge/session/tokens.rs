@@ -84,7 +84,7 @@ impl Session {
     }
 
     /// Position of the next token to be committed.
-    fn next_to_commit(&self) -> u32 {
+    pub(super) fn next_to_commit(&self) -> u32 {
         self.length() - self.drafts.len() as u32
     }
 
