@@ -40,7 +40,7 @@ impl EdgeSetup {
             UploadEncoding::F16 => Encoding::F16,
             UploadEncoding::Int8 => Encoding::Int8,
             UploadEncoding::Rotated32 => Encoding::Rotated32,
-            UploadEncoding::Rotated25 => Encoding::Rotated25,
+            UploadEncoding::Rotated22 => Encoding::Rotated22,
         };
         let start = match args.upload_when {
             UploadWhen::Eager => UploadStart::Eager,

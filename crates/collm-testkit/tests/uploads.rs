@@ -73,7 +73,7 @@ fn first_ask(world: &World) -> Option<Duration> {
 
 #[test]
 fn a_session_that_is_refused_for_its_feed_goes_on_with_what_the_cloud_takes() {
-    for (encoding, choice) in [(Encoding::Rotated25, FeedChoice::States), (Encoding::F32, FeedChoice::Tokens)] {
+    for (encoding, choice) in [(Encoding::Rotated22, FeedChoice::States), (Encoding::F32, FeedChoice::Tokens)] {
         let mut plan = uploading(|upload| (upload.encoding, upload.collaborative) = (encoding, choice));
         plan.clouds[0].config.encodings = vec![Encoding::F16, Encoding::F32];
         plan.clouds[0].config.holds_whole = false;

@@ -114,7 +114,7 @@ impl From<Feed> for proto::Feed {
             Feed::States(Encoding::F32) => Self::StatesF32,
             Feed::States(Encoding::Int8) => Self::StatesInt8,
             Feed::States(Encoding::Rotated32) => Self::StatesRotated32,
-            Feed::States(Encoding::Rotated25) => Self::StatesRotated25,
+            Feed::States(Encoding::Rotated22) => Self::StatesRotated22,
             Feed::Tokens => Self::Tokens,
         }
     }

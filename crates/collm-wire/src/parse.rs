@@ -268,7 +268,7 @@ fn feed(value: i32) -> Result<Feed, WireError> {
         Ok(proto::Feed::StatesF32) => Ok(Feed::States(Encoding::F32)),
         Ok(proto::Feed::StatesInt8) => Ok(Feed::States(Encoding::Int8)),
         Ok(proto::Feed::StatesRotated32) => Ok(Feed::States(Encoding::Rotated32)),
-        Ok(proto::Feed::StatesRotated25) => Ok(Feed::States(Encoding::Rotated25)),
+        Ok(proto::Feed::StatesRotated22) => Ok(Feed::States(Encoding::Rotated22)),
         Ok(proto::Feed::Tokens) => Ok(Feed::Tokens),
         Ok(proto::Feed::Unspecified) | Err(_) => Err(WireError::UnknownFeed { value }),
     }

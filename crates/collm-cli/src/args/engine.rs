@@ -29,7 +29,7 @@ pub(crate) struct EngineArgs {
 #[command(next_help_heading = "Upload")]
 pub(crate) struct UploadArgs {
     /// How hidden states are uploaded. f16 takes half the bytes of f32, but has no numbers above 65504, which some models need;
-    /// int8 takes a quarter, rotated32 and rotated25 take less; auto looks at a few states of the model and decides between f16 and f32
+    /// int8 takes a quarter, rotated32 and rotated22 take less; auto looks at a few states of the model and decides between f16 and f32
     #[arg(long, value_name = "ENCODING", value_enum, default_value_t)]
     pub(crate) upload: UploadEncoding,
 
@@ -61,7 +61,7 @@ pub(crate) enum UploadEncoding {
     F16,
     Int8,
     Rotated32,
-    Rotated25,
+    Rotated22,
 }
 
 /// What a mode uploads.

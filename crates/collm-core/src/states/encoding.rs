@@ -11,10 +11,10 @@ pub enum Encoding {
     F32,
     /// A signed byte a float, and a scale for [`INT8_GROUP`] of them.
     Int8,
-    /// Rotated, then one of 32 levels a float and a scale for all: 5 bits.
+    /// The four largest values apart, the rest rotated, then one of 32 levels a float and a scale for all: 5 bits.
     Rotated32,
-    /// Rotated, then one of 25 levels a float and a scale for all: 4 2/3 bits.
-    Rotated25,
+    /// The same with 22 levels: 4.5 bits.
+    Rotated22,
 }
 
 /// Floats that share a scale in [`Encoding::Int8`].
@@ -26,28 +26,34 @@ pub const INT8_SCALE_BYTES: usize = 2;
 /// Bytes of the scale, an f32, that a row of a rotated encoding begins with.
 pub const ROTATED_SCALE_BYTES: usize = 4;
 
-/// Scales end here: whatever is read back is a number, and so are sums over a row of it.
+/// The largest values of a row, which a rotated encoding keeps apart: they follow the scale.
+pub const ROTATED_OUTLIERS: usize = 4;
+
+/// Bytes of each: an index of two bytes and a bfloat16.
+pub const ROTATED_OUTLIER_BYTES: usize = 4;
+
+/// Scales and outliers end here: whatever is read back is a number, and so are sums over a row of it.
 pub const SCALE_MAX: f32 = 1e30;
 
-/// How the levels of a rotated encoding are packed: words of so many digits, the first digit the least significant.
+/// How the levels of a rotated encoding are packed: groups of digits, one group after the other from the lowest bit on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Digits {
     /// Levels.
-    pub base: u64,
-    /// Digits in a word.
-    pub per_word: usize,
-    /// Bytes of a word.
-    pub word_bytes: usize,
+    pub base: u32,
+    /// Digits in a group, the first the least significant.
+    pub per_group: usize,
+    /// Bits of a group.
+    pub group_bits: usize,
 }
 
 impl Digits {
-    const BASE_32: Self = Self { base: 32, per_word: 8, word_bytes: 5 };
-    const BASE_25: Self = Self { base: 25, per_word: 12, word_bytes: 7 };
+    const BASE_32: Self = Self { base: 32, per_group: 1, group_bits: 5 };
+    const BASE_22: Self = Self { base: 22, per_group: 2, group_bits: 9 };
 }
 
 impl Encoding {
     /// All of them, the ones with more bytes first.
-    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Int8, Self::Rotated32, Self::Rotated25];
+    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Int8, Self::Rotated32, Self::Rotated22];
 
     /// The word people type.
     pub fn name(self) -> &'static str {
@@ -56,7 +62,7 @@ impl Encoding {
             Self::F32 => "f32",
             Self::Int8 => "int8",
             Self::Rotated32 => "rotated32",
-            Self::Rotated25 => "rotated25",
+            Self::Rotated22 => "rotated22",
         }
     }
 
@@ -67,9 +73,9 @@ impl Encoding {
             Self::F16 => 2 * floats,
             Self::F32 => 4 * floats,
             Self::Int8 => floats + floats.div_ceil(INT8_GROUP) * INT8_SCALE_BYTES,
-            Self::Rotated32 | Self::Rotated25 if floats == 0 => 0,
+            Self::Rotated32 | Self::Rotated22 if floats == 0 => 0,
             Self::Rotated32 => rotated_bytes(Digits::BASE_32, floats),
-            Self::Rotated25 => rotated_bytes(Digits::BASE_25, floats),
+            Self::Rotated22 => rotated_bytes(Digits::BASE_22, floats),
         }
     }
 
@@ -78,7 +84,7 @@ impl Encoding {
         match self {
             Self::F16 | Self::F32 | Self::Int8 => None,
             Self::Rotated32 => Some(Digits::BASE_32),
-            Self::Rotated25 => Some(Digits::BASE_25),
+            Self::Rotated22 => Some(Digits::BASE_22),
         }
     }
 
@@ -87,14 +93,29 @@ impl Encoding {
         match self {
             Self::F16 => row.as_chunks().0.iter().all(|&[_, high]: &[u8; 2]| high & 0x7c != 0x7c),
             Self::F32 => row.as_chunks().0.iter().all(|&bytes| f32::from_le_bytes(bytes).is_finite()),
-            Self::Int8 => row[width as usize..].as_chunks().0.iter().all(|&[low, high]| is_scale([0, 0, low, high])),
-            Self::Rotated32 | Self::Rotated25 => row.first_chunk().is_some_and(|&scale| is_scale(scale)),
+            Self::Int8 => {
+                row[..row.len() - width as usize].as_chunks().0.iter().all(|&[low, high]| is_scale([0, 0, low, high]))
+            }
+            Self::Rotated32 | Self::Rotated22 => {
+                row.first_chunk().is_some_and(|&scale| is_scale(scale))
+                    && outliers(row).all(|(index, value)| u32::from(index) < width && value.abs() <= SCALE_MAX)
+            }
         }
     }
 }
 
 fn rotated_bytes(digits: Digits, floats: usize) -> usize {
-    ROTATED_SCALE_BYTES + floats.div_ceil(digits.per_word) * digits.word_bytes
+    let group_bits = floats.div_ceil(digits.per_group) * digits.group_bits;
+    ROTATED_SCALE_BYTES + ROTATED_OUTLIERS * ROTATED_OUTLIER_BYTES + group_bits.div_ceil(8)
+}
+
+/// Index and value of each float that a row of a rotated encoding keeps apart.
+pub fn outliers(row: &[u8]) -> impl Iterator<Item = (u16, f32)> {
+    let entries = row.get(ROTATED_SCALE_BYTES..).unwrap_or_default().as_chunks::<ROTATED_OUTLIER_BYTES>().0;
+    entries
+        .iter()
+        .take(ROTATED_OUTLIERS)
+        .map(|&[a, b, low, high]| (u16::from_le_bytes([a, b]), f32::from_le_bytes([0, 0, low, high])))
 }
 
 fn is_scale(bytes: [u8; 4]) -> bool {
@@ -111,8 +132,9 @@ mod tests {
         let mut row = vec![0; encoding.row_bytes(width)];
         let bytes = scale.to_le_bytes();
         match encoding {
-            Encoding::Int8 => row[(width as usize + INT8_SCALE_BYTES * ((width as usize - 1) / INT8_GROUP))..][..2]
-                .copy_from_slice(&bytes[2..]),
+            Encoding::Int8 => {
+                row[INT8_SCALE_BYTES * ((width as usize - 1) / INT8_GROUP)..][..2].copy_from_slice(&bytes[2..])
+            }
             _ => row[..ROTATED_SCALE_BYTES].copy_from_slice(&bytes),
         }
         row
@@ -141,12 +163,33 @@ mod tests {
     #[test]
     fn what_the_targets_were_set_in() {
         let bytes = Encoding::ALL.map(|encoding| encoding.row_bytes(576));
-        assert_eq!(bytes, [2304, 1152, 612, 364, 340]);
+        assert_eq!(bytes, [2304, 1152, 612, 380, 344]);
+    }
+
+    #[test]
+    fn an_outlier_that_is_none_is_refused() {
+        let width = 33;
+        for encoding in [Encoding::Rotated32, Encoding::Rotated22] {
+            for (index, value, is_one) in [
+                (32, 1e5f32, true),
+                (32, -1e5, true),
+                (33, 1.0, false),
+                (0, f32::NAN, false),
+                (0, f32::INFINITY, false),
+            ] {
+                let mut row = row(encoding, width, 1.0);
+                let last = ROTATED_SCALE_BYTES + (ROTATED_OUTLIERS - 1) * ROTATED_OUTLIER_BYTES;
+                row[last..last + 2].copy_from_slice(&u16::to_le_bytes(index));
+                row[last + 2..last + 4].copy_from_slice(&value.to_le_bytes()[2..]);
+                let parsed = StateBlock::parse(encoding, width, row.into());
+                assert_eq!(parsed.is_ok(), is_one, "{encoding:?}, {value} at {index}");
+            }
+        }
     }
 
     #[test]
     fn a_scale_that_is_no_scale_is_refused() {
-        for encoding in [Encoding::Int8, Encoding::Rotated32, Encoding::Rotated25] {
+        for encoding in [Encoding::Int8, Encoding::Rotated32, Encoding::Rotated22] {
             for width in [5, 33] {
                 let parse = |scale| StateBlock::parse(encoding, width, row(encoding, width, scale).into());
                 assert!(parse(98_000.0).is_ok() && parse(0.0).is_ok(), "{encoding:?}");
