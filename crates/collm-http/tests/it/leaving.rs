@@ -17,6 +17,7 @@ use collm_core::{
     ids::TokenId,
     limits::Limits,
     policy::Mode,
+    states::Encoding,
 };
 use collm_engine::{
     Engine, EngineError, Head, Input, Row, Scope, Scores, Shape, Stack,
@@ -187,6 +188,7 @@ fn cloud_config() -> CloudConfig {
         prefill: Prefill::OnAsk,
         contexts_max: 2,
         states_bytes_max: 1 << 20,
+        encodings: Encoding::ALL.into(),
         idle_max: Duration::from_secs(600),
         hold: Duration::ZERO,
     }

@@ -207,7 +207,7 @@ impl Session {
     /// What the cloud would have taken for all layers, where it has computed those from `e1` on.
     fn of_whole_model(&self, compute: Duration, config: &EdgeConfig) -> Duration {
         let (all, from) = (config.layers, config.identity.upload_at);
-        match self.feed(config) {
+        match self.feed() {
             Feed::States(_) if from < all => compute * all / (all - from),
             Feed::States(_) | Feed::Tokens => compute,
         }
