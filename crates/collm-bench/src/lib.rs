@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: printing and result folders, which belong to whoever asks for a measurement.
 
+pub mod bookkeeping;
 pub mod decode_cost;
 pub mod engine;
 pub mod requantized;

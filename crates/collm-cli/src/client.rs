@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use collm_core::{
     budget::Target,
+    edge::Ablation,
     policy::{Mode, Threshold},
     sampling::Sampling,
 };
@@ -39,6 +40,8 @@ pub(crate) struct Question {
     #[serde(skip_serializing_if = "Option::is_none")]
     budget: Option<AskedBudget>,
     run_ahead: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    without: Option<&'static str>,
     max_tokens: u32,
     stop: Vec<String>,
     temperature: f32,
@@ -131,6 +134,7 @@ impl Question {
             threshold: Some(AskedThreshold::of(threshold)),
             budget: None,
             run_ahead: true,
+            without: None,
             max_tokens,
             stop: Vec::new(),
             temperature: greedy.temperature,
@@ -170,6 +174,12 @@ impl Question {
     #[must_use]
     pub(crate) fn standing_still(self) -> Self {
         Self { run_ahead: false, ..self }
+    }
+
+    /// With a part of the method left out.
+    #[must_use]
+    pub(crate) fn without(self, ablation: Ablation) -> Self {
+        Self { without: Some(ablation).filter(|it| *it != Ablation::Nothing).map(Ablation::name), ..self }
     }
 
     /// Drawn like this.

@@ -3,6 +3,7 @@
 
 mod agreement;
 mod args;
+mod bars;
 mod builtin_exits;
 mod chart;
 mod client;
@@ -10,6 +11,7 @@ mod commands;
 mod counting;
 mod edge_server;
 mod exits;
+mod experiment;
 mod failure;
 mod logging;
 mod models;

@@ -31,10 +31,35 @@ impl ResultFolder {
         Ok(folder)
     }
 
+    /// Goes on in a folder that has `rows` rows. Where they come from another source or command than the next ones, both are said.
+    pub(crate) fn go_on(path: &Path, rows: usize) -> anyhow::Result<Self> {
+        let folder = Self { path: path.to_owned() };
+        let before = folder.read("machine.txt")?;
+        let told_alike = before.trim_end() == machine();
+        ensure!(told_alike, "{} was measured on another machine; choose another --out", path.display());
+        for (name, now) in [("commit.txt", commit()), ("command.txt", command())] {
+            let before = folder.read(name)?;
+            if let Some(both) = said_anew(&before, &now, rows) {
+                folder.write(name, &both)?;
+            }
+        }
+        Ok(folder)
+    }
+
+    fn read(&self, name: &str) -> anyhow::Result<String> {
+        let path = self.path.join(name);
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
     /// Every row measured, a line each.
     pub(crate) fn write_rows<T: Serialize>(&self, rows: &[T]) -> anyhow::Result<()> {
+        self.write_lines("rows.jsonl", rows)
+    }
+
+    /// What belongs to the rows, a line each.
+    pub(crate) fn write_lines<T: Serialize>(&self, name: &str, rows: &[T]) -> anyhow::Result<()> {
         let lines = rows.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
-        self.write("rows.jsonl", &lines.join("\n"))
+        self.write(name, &lines.join("\n"))
     }
 
     /// What was computed from the rows.
@@ -48,6 +73,17 @@ impl ResultFolder {
         fs::write(&path, format!("{text}\n")).with_context(|| format!("cannot write {}", path.display()))
     }
 }
+
+/// What a file says of rows so far and of those after `rows`, if that is not the same.
+fn said_anew(before: &str, now: &str, rows: usize) -> Option<String> {
+    let before = before.trim_end();
+    let last = before.lines().last().unwrap_or_default();
+    let last = last.split_once(SINCE).map_or(last, |(_, said)| said);
+    (last != now).then(|| format!("{before}\nfrom row {}{SINCE}{now}", rows + 1))
+}
+
+/// Between a row and what holds from it on.
+const SINCE: &str = " on: ";
 
 fn machine() -> String {
     let mut machine = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
@@ -90,6 +126,15 @@ fn command() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_goes_on_says_what_changed() {
+        assert_eq!(said_anew("abc\n", "abc", 3), None);
+        let twice = said_anew("abc\n", "def", 3).expect("another");
+        assert_eq!(twice, "abc\nfrom row 4 on: def");
+        assert_eq!(said_anew(&twice, "def", 9), None);
+        assert_eq!(said_anew(&twice, "abc", 9).expect("another"), format!("{twice}\nfrom row 10 on: abc"));
+    }
 
     #[test]
     fn a_folder_says_how_it_came_about_and_is_not_overwritten() {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use collm_core::{
     budget::Budget,
-    edge::Request,
+    edge::{Ablation, Request},
     ids::TokenId,
     policy::{Mode, RunAhead, Threshold, Thresholds},
     sampling::Sampling,
@@ -45,6 +45,7 @@ pub(crate) struct Collaboration {
     pub(crate) thresholds: Thresholds,
     pub(crate) budget: Option<Budget>,
     pub(crate) run_ahead: RunAhead,
+    pub(crate) without: Ablation,
 }
 
 impl Terms {
@@ -57,6 +58,7 @@ impl Terms {
             thresholds: self.collaboration.thresholds,
             budget: self.collaboration.budget,
             run_ahead: self.collaboration.run_ahead,
+            without: self.collaboration.without,
             sampling: self.sampling.clone(),
             tokens_max: self.tokens_max,
             score_prompt: self.score_prompt,
@@ -73,7 +75,8 @@ impl Collaboration {
     /// - `threshold`: confidence from which on a guess of the edge is taken; above 1 the cloud decides every token; `auto` takes what
     ///   was calibrated for each exit,
     /// - `budget`: what is to be kept instead of a threshold,
-    /// - `run_ahead`: `false` to stand still at every ask, as the paper does. Changes when tokens come, never which.
+    /// - `run_ahead`: `false` to stand still at every ask, as the paper does. Changes when tokens come, never which,
+    /// - `without`: a part of the method to leave out, for measurements: `parallel-upload`, `half-precision` or `context-manager`.
     pub(crate) fn take(fields: &mut Fields, defaults: &Defaults) -> Result<Self, ApiError> {
         let run_ahead = fields.take("run_ahead")?.unwrap_or(true);
         let mode = mode(fields)?.unwrap_or(defaults.mode);
@@ -90,8 +93,17 @@ impl Collaboration {
             thresholds: thresholds.unwrap_or(defaults.thresholds),
             budget: budget.or(own),
             run_ahead: if run_ahead { RunAhead::DEFAULT } else { RunAhead::Never },
+            without: ablation(fields)?,
         })
     }
+}
+
+fn ablation(fields: &mut Fields) -> Result<Ablation, ApiError> {
+    let Some(name) = fields.take::<String>("without")? else { return Ok(Ablation::Nothing) };
+    Ablation::ALL.into_iter().find(|ablation| ablation.name() == name).ok_or_else(|| {
+        let names = Ablation::ALL.map(Ablation::name).join(", ");
+        fields.complaint("without", format!("{name:?} is none of {names}"))
+    })
 }
 
 fn mode(fields: &mut Fields) -> Result<Option<Mode>, ApiError> {

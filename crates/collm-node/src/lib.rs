@@ -10,6 +10,7 @@ mod cloud;
 pub mod connections;
 mod edge;
 mod engine_thread;
+pub mod load;
 pub mod metrics;
 mod session;
 pub mod text;

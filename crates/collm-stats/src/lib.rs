@@ -7,6 +7,7 @@
 mod binomial;
 mod bootstrap;
 mod calibration;
+mod crossing;
 mod isotonic;
 mod logistic;
 mod overlap;
@@ -18,6 +19,7 @@ pub use self::{
     binomial::{clustered_upper_bound, upper_bound},
     bootstrap::{Bootstrap, Interval},
     calibration::{Bin, expected_calibration_error, reliability},
+    crossing::crossings,
     isotonic::{Isotonic, isotonic},
     logistic::Logistic,
     overlap::{exact_match, rouge_l},

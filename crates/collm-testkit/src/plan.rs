@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use collm_core::{
     cloud::{CloudConfig, Prefill},
-    edge::{BreakerConfig, EdgeConfig, Request, SecondStage},
+    edge::{Ablation, BreakerConfig, EdgeConfig, Request, SecondStage},
     frame::Identity,
     ids::{SessionId, TokenId},
     policy::{Mode, RunAhead, Threshold},
@@ -223,6 +223,7 @@ pub fn request(session: u128, threshold: f32) -> Request {
         thresholds: Threshold::new(threshold).expect("thresholds of tests are numbers from 0 on").into(),
         budget: None,
         run_ahead: RunAhead::Never,
+        without: Ablation::Nothing,
         sampling: Sampling::GREEDY,
         tokens_max: 16,
         score_prompt: false,

@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, time::Duration};
 use collm_core::{
     budget::{Budget, Target},
     cloud::Prefill,
-    edge::{BreakerConfig, Request, SecondStage},
+    edge::{Ablation, BreakerConfig, Request, SecondStage},
     grammar::{Expression, Grammar},
     ids::{SessionId, TokenId},
     policy::{Mode, RunAhead, Threshold},
@@ -205,6 +205,7 @@ impl Draft {
                 RunAhead::Always(30),
                 RunAhead::DEFAULT,
             ]),
+            without: Ablation::Nothing,
             sampling,
             tokens_max: random.count(if score_prompt { 0..=3 } else { 1..=30 }),
             score_prompt,

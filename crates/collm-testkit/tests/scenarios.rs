@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use collm_core::{
     cloud::Occupancy,
-    edge::{Event, FinishReason, Loss, Request, SecondStage, Source, Stage, Stats, StreamId, SubmitError, Token},
+    edge::{
+        Ablation, Event, FinishReason, Loss, Request, SecondStage, Source, Stage, Stats, StreamId, SubmitError, Token,
+    },
     frame::{RefusalCode, ToCloud, ToEdge},
     ids::{Position, SessionId, TokenId},
-    policy::{Mode, Threshold},
+    policy::{Mode, RunAhead, Threshold},
     sampling::Sampling,
     states::Encoding,
     time::Time,
@@ -381,6 +383,36 @@ fn the_naive_split_sends_everything_for_every_token() {
     let stats = stats(&world, 1);
     assert_eq!(stats.positions_uploaded, (8..8 + 16).sum::<u32>());
     assert_eq!((stats.asks, stats.round_trips_waited, stats.cloud_tokens), (16, 16, 16));
+}
+
+#[test]
+fn what_is_left_out_of_the_method_costs_what_the_paper_says() {
+    let whole = Request { run_ahead: RunAhead::Never, ..unsure(1) };
+    let played = |without| played(quiet().asking(0, Request { without, ..whole.clone() }));
+    let complete = played(Ablation::Nothing);
+    let states = |world: &World| moments(world, |entry| matches!(entry, Entry::Transmitted(_, ToCloud::States { .. })));
+    let asks = |world: &World| moments(world, |entry| matches!(entry, Entry::Transmitted(_, ToCloud::Ask(_))));
+    for (without, uploaded) in [
+        (Ablation::ParallelUpload, 8 + 15),
+        (Ablation::HalfPrecision, 8 + 15),
+        (Ablation::ContextManager, (8..8 + 16).sum::<u32>()),
+    ] {
+        let world = played(without);
+        assert_eq!(world.answer(1).tokens.len(), 16, "{without:?}");
+        assert_eq!(stats(&world, 1).positions_uploaded, uploaded, "{without:?}");
+        let late = states(&world) == asks(&world);
+        assert_eq!(late, without != Ablation::HalfPrecision, "{without:?}: states leave with the asks");
+    }
+    assert_ne!(states(&complete), asks(&complete), "states leave before the asks");
+}
+
+#[test]
+fn only_collaboration_can_leave_something_out() {
+    let naive = Request { mode: Mode::Naive, without: Ablation::HalfPrecision, ..unsure(1) };
+    let world = played(quiet().asking(0, naive));
+    let refusal =
+        |entry: &Entry| matches!(entry, Entry::Submitted(_, Err(SubmitError::Ablation(Ablation::HalfPrecision))));
+    assert!(world.log().iter().any(|(_, entry)| refusal(entry)));
 }
 
 #[test]

@@ -3,11 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
-use collm_core::policy::Threshold;
-use collm_link::Bandwidth;
 use collm_model::gguf::TensorType;
 
-use super::{EngineArgs, SplitShapeArgs};
+use super::{BenchClientsArgs, BenchCoreArgs, BenchPaperArgs, BenchRttArgs, EngineArgs, SplitShapeArgs};
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
@@ -25,51 +23,14 @@ pub(crate) enum BenchCommand {
     Exact(BenchExactArgs),
     /// Measure what the encodings of an upload cost in bytes and in tokens
     Uploads(BenchUploadsArgs),
+    /// Measure the paper's table, what each part of its method is worth, and what this program adds
+    Paper(BenchPaperArgs),
     /// Measure how the modes bear distance: the same prompts at several round-trip times
-    Network(BenchNetworkArgs),
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Starts a cloud with the whole model and an edge part as two processes on one core each, behind an emulated link, and answers
-every prompt in every variant at every round-trip time, the variants in turns. Prompts come from a file of JSON lines with
-a field prompt, turns (the first is taken) or instruction.
-
-Examples:
-  collm bench network --prompts prompts.jsonl
-  collm bench network --prompts prompts.jsonl --limit 5 --rtt 0ms,80ms --out results/2026-01-31-network")]
-pub(crate) struct BenchNetworkArgs {
-    /// File of prompts, a JSON object a line
-    #[arg(long, value_name = "FILE")]
-    pub(crate) prompts: PathBuf,
-
-    /// Prompts to take from it
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) limit: u32,
-
-    /// Round-trip times to measure at
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "0ms,5ms,10ms,20ms,40ms,80ms,160ms", value_parser = super::values::duration)]
-    pub(crate) rtt: Vec<Duration>,
-
-    /// Bandwidth each way
-    #[arg(long, value_name = "RATE", default_value = "30mbit")]
-    pub(crate) bandwidth: Bandwidth,
-
-    /// Confidence from which on a guess of the edge is taken
-    #[arg(long, value_name = "0..1", default_value = "0.8", value_parser = super::values::threshold)]
-    pub(crate) threshold: Threshold,
-
-    /// Tokens of an answer at most
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..))]
-    pub(crate) max_tokens: u32,
-
-    /// Model to split: path or reference
-    #[arg(long, value_name = "REF", default_value = "smollm2-135m")]
-    pub(crate) model: String,
-
-    /// Folder for machine, commit, command, rows, summary and chart
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
+    Rtt(BenchRttArgs),
+    /// Measure what one cloud can bear: more and more clients that replay recorded edges
+    Clients(BenchClientsArgs),
+    /// Measure what the bookkeeping of edge and cloud takes, without any engine
+    Core(BenchCoreArgs),
 }
 
 #[derive(Debug, Args)]

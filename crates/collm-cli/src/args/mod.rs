@@ -8,6 +8,7 @@ mod config;
 mod demo;
 mod engine;
 mod eval;
+mod experiments;
 mod link;
 mod model;
 mod run;
@@ -19,15 +20,14 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::{
     access::{CloudAccessArgs, EdgeAccessArgs, ServerAccess, ServerAccessArgs},
-    bench::{
-        BenchArgs, BenchCommand, BenchCostArgs, BenchEngineArgs, BenchExactArgs, BenchNetworkArgs, BenchUploadsArgs,
-    },
+    bench::{BenchArgs, BenchCommand, BenchCostArgs, BenchEngineArgs, BenchExactArgs, BenchUploadsArgs},
     calibrate::CalibrateArgs,
     chat::ChatArgs,
     config::{CompletionsArgs, ConfigArgs, ConfigCommand, ConfigShowArgs, ManArgs},
     demo::DemoArgs,
     engine::{EngineArgs, UploadArgs, UploadEncoding, UploadFeed, UploadWhen},
     eval::EvalArgs,
+    experiments::{BenchClientsArgs, BenchCoreArgs, BenchPaperArgs, BenchRttArgs, threshold_name},
     link::LinkArgs,
     model::{ExitsChoice, InspectArgs, LsArgs, PullArgs, RmArgs, SplitArgs, SplitShapeArgs},
     run::{RunArgs, WhoArgs},

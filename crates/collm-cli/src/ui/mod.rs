@@ -14,6 +14,11 @@ pub(crate) fn time(span: Duration) -> String {
     milliseconds(span.as_secs_f64() * 1e3)
 }
 
+/// `1h 2m 5s`, in whole seconds.
+pub(crate) fn long_time(span: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(span.as_secs_f64().round() as u64)).to_string()
+}
+
 /// As [`time`], from the unit of reports.
 pub(crate) fn milliseconds(milliseconds: f64) -> String {
     match milliseconds {

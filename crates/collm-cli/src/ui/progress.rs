@@ -87,6 +87,19 @@ impl Step {
         self.now(&format!("{done} of {total}{left}"));
     }
 
+    /// So many of `total` runs are done, which are not alike; `left` is how long the rest will take, if that is known.
+    pub(crate) fn runs(&mut self, done: usize, total: usize, left: Option<Duration>, detail: &str) {
+        let left = left.map_or_else(String::new, |left| format!(", {} left", super::long_time(left)));
+        if !self.sized {
+            self.sized = true;
+            self.bar.set_style(counted_bar());
+            self.bar.set_length(total as u64);
+        }
+        self.bar.set_position(done as u64);
+        self.bar.set_message(format!("{}{left} ({detail})", self.what));
+        self.line(|| format!("{done} of {total}{left} ({detail})"));
+    }
+
     /// The step is over; says so with how long it took, if anybody had to wait.
     pub(crate) fn done(self, outcome: &str) {
         let took = self.began.elapsed();
@@ -116,6 +129,10 @@ impl Drop for Step {
 
 fn spinner() -> ProgressStyle {
     ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("the template is fixed")
+}
+
+fn counted_bar() -> ProgressStyle {
+    ProgressStyle::with_template("[{bar:30}] {pos}/{len} {msg}").expect("the template is fixed").progress_chars("=> ")
 }
 
 fn sized_bar() -> ProgressStyle {

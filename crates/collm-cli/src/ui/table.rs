@@ -16,6 +16,11 @@ pub(crate) fn text(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>)
     finish(&words(header, rows))
 }
 
+/// A number that may not be there.
+pub(crate) fn number(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
+}
+
 fn words(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);

@@ -10,6 +10,7 @@ mod demo;
 mod encryption;
 mod eval;
 mod exits;
+mod experiments;
 mod harness;
 mod laws;
 mod memory;

@@ -30,7 +30,7 @@ pub use event::{Event, FinishReason, Loss, PromptToken, Source, Token};
 pub use occupancy::Occupancy;
 pub use outlook::{CloudOnly, LinkEstimate};
 pub use output::{Batch, BatchOutcome, Job, JobOutcome, Output, Stage, StreamId};
-pub use request::{Request, SubmitError};
+pub use request::{Ablation, Request, SubmitError};
 pub use stats::{BudgetReport, Stats};
 
 use self::{
@@ -299,7 +299,7 @@ impl Edge {
     }
 
     fn check(&self, request: &Request) -> Result<(), SubmitError> {
-        let Request { session, prompt, mode, sampling, tokens_max, score_prompt, budget, .. } = request;
+        let Request { session, prompt, mode, sampling, tokens_max, score_prompt, budget, without, .. } = request;
         let EdgeConfig { context, has_cloud, ref identity, .. } = self.common.config;
         sampling.clone().validated()?;
         if prompt.is_empty() {
@@ -328,6 +328,9 @@ impl Edge {
         }
         if self.common.config.upload.private && mode.uses_cloud() && (*mode == Mode::Cloud || request.tells_tokens()) {
             return Err(SubmitError::Private(*mode));
+        }
+        if *without != Ablation::Nothing && *mode != Mode::Collaborative {
+            return Err(SubmitError::Ablation(*without));
         }
         let is_known = self.sessions.contains_key(session) || self.parked.contains_key(session);
         if is_known || self.waiting.iter().any(|waiting| waiting.ticket == *session) {

@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    Arrival, Edge, Output, Request, StreamId,
+    Ablation, Arrival, Edge, Output, Request, StreamId,
     session::{Session, Surroundings},
     uplink::Uplink,
 };
@@ -45,7 +45,7 @@ pub(super) struct Parked {
 impl Ground {
     /// An empty slot and a cloud that knows nothing.
     pub(super) fn fresh(request: &Request, slot: SlotId, around: &Surroundings<'_>) -> Self {
-        let uplink = Uplink::new(request, around.choose_feed(request.mode), around.config);
+        let uplink = Uplink::new(request, around.choose_feed(request), around.config);
         Self { slot, first_filled: 0, second_filled: 0, epoch: Epoch(0), uplink }
     }
 
@@ -73,7 +73,10 @@ impl Parked {
         let same = self.tokens.iter().zip(before_last).take_while(|(ours, theirs)| ours == theirs).count();
         let shared = whole_blocks(same as u32, block_rows);
         // Who asks how likely the prompt was needs all of it to be computed.
-        let alike = self.mode == request.mode && self.tells_tokens == request.tells_tokens() && !request.score_prompt;
+        let alike = self.mode == request.mode
+            && request.without == Ablation::Nothing
+            && self.tells_tokens == request.tells_tokens()
+            && !request.score_prompt;
         (alike && shared > 0 && shared as usize * 2 >= self.tokens.len()).then_some(shared)
     }
 

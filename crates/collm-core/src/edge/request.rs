@@ -23,6 +23,8 @@ pub struct Request {
     pub budget: Option<Budget>,
     /// Whether to go on while the cloud is asked.
     pub run_ahead: RunAhead,
+    /// What of the method to leave out.
+    pub without: Ablation,
     /// How tokens are drawn.
     pub sampling: Sampling,
     /// Tokens to make at most; at least 1, unless the prompt is to be scored.
@@ -31,6 +33,41 @@ pub struct Request {
     pub score_prompt: bool,
     /// Tokens after which the answer is complete.
     pub stop: Vec<TokenId>,
+}
+
+/// A part of the paper's method that collaborative mode does without, to measure what the part is worth. Decides about time and bytes;
+/// about text only as far as rounding does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ablation {
+    /// Nothing is left out: what the product does.
+    #[default]
+    Nothing,
+    /// States leave with the ask that needs them, and not while the edge computes on.
+    ParallelUpload,
+    /// States go up in f32.
+    HalfPrecision,
+    /// The cloud starts from nothing at every ask, and all states go up again with it. The edge stands still at every ask.
+    ContextManager,
+}
+
+impl Ablation {
+    /// Every one, in the order of the paper's sections.
+    pub const ALL: [Self; 4] = [Self::Nothing, Self::ParallelUpload, Self::HalfPrecision, Self::ContextManager];
+
+    /// The word for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::ParallelUpload => "parallel-upload",
+            Self::HalfPrecision => "half-precision",
+            Self::ContextManager => "context-manager",
+        }
+    }
+
+    /// Whether states wait for the ask that needs them.
+    pub(super) fn uploads_late(self) -> bool {
+        matches!(self, Self::ParallelUpload | Self::ContextManager)
+    }
 }
 
 impl Request {
@@ -88,6 +125,9 @@ pub enum SubmitError {
          mode cloud is not there; leave them out, choose standalone, or start the edge without --private", .0.name()
     )]
     Private(Mode),
+    /// A part is left out of a mode that does not have it.
+    #[error("only mode collaborative can do without {}; leave it out, or choose that mode", .0.name())]
+    Ablation(Ablation),
     /// The mode does not fit what the edge holds.
     #[error("mode {} does not fit the file that this edge has loaded; whole needs a whole model, the others an edge part", .0.name())]
     WrongPart(Mode),

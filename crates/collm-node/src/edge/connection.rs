@@ -145,7 +145,7 @@ impl Uplink {
     }
 }
 
-pub(super) fn transport(endpoint: &CloudEndpoint) -> Result<Endpoint, EndpointError> {
+pub(crate) fn transport(endpoint: &CloudEndpoint) -> Result<Endpoint, EndpointError> {
     let url = || endpoint.url.clone();
     let transport = Endpoint::from_shared(url()).map_err(|source| EndpointError::Url { url: url(), source })?;
     Ok(encrypted(transport, endpoint)?
@@ -228,7 +228,7 @@ impl Call {
 }
 
 /// A stream of frames with what it says on the envelope.
-pub(super) fn address<S>(frames: S, session: SessionId, key: Option<&CloudKey>) -> Request<S> {
+pub(crate) fn address<S>(frames: S, session: SessionId, key: Option<&CloudKey>) -> Request<S> {
     let mut request = Request::new(frames);
     let session = AsciiMetadataValue::try_from(session.to_string()).expect("hexadecimal digits are ASCII");
     request.metadata_mut().insert(SESSION_METADATA, session);
@@ -246,7 +246,7 @@ async fn patience(over: oneshot::Receiver<Farewell>) {
 }
 
 /// The status for people, with the cause that transports hide in sources, and what to do where that is known.
-pub(super) fn describe(status: &Status) -> String {
+pub(crate) fn describe(status: &Status) -> String {
     let mut text = format!("{:?}: {}", status.code(), status.message());
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {

@@ -19,6 +19,7 @@ use collm_exec::Judges;
 use tokio::sync::mpsc;
 use tonic::transport::Uri;
 
+pub(crate) use self::connection::{address, describe, transport};
 use self::{connection::CloudChannel, driver::Driver};
 pub use self::{
     connection::{CloudKey, EndpointError},

@@ -12,7 +12,7 @@ use std::{
 
 use collm_core::{
     cloud::{CloudConfig, Prefill},
-    edge::{BreakerConfig, EdgeConfig, PromptToken, Request, SecondStage, Source, Token},
+    edge::{Ablation, BreakerConfig, EdgeConfig, PromptToken, Request, SecondStage, Source, Token},
     frame::Identity,
     ids::{SessionId, SlotId, TokenId},
     limits::Limits,
@@ -261,6 +261,7 @@ pub(crate) fn request(number: u32, mode: Mode) -> Request {
         thresholds: Threshold::new(THRESHOLD).expect("a threshold").into(),
         budget: None,
         run_ahead: RunAhead::Never,
+        without: Ablation::Nothing,
         sampling: Sampling::GREEDY,
         tokens_max: 60,
         score_prompt: false,

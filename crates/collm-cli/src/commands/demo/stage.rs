@@ -59,7 +59,9 @@ impl Stage {
             .context("cannot start the link")?;
         let part = scene.parts.edge.display().to_string();
         let url = format!("http://{}", link.local_addr());
-        let arguments = ["--part", &part, "--cloud", &url, "--confidence", measure(scene.confidence)];
+        // Every answer starts from nothing: what was kept of the same prompt in another mode would be no part of a comparison.
+        let measure = measure(scene.confidence);
+        let arguments = ["--part", &part, "--cloud", &url, "--confidence", measure, "--keep", "0s"];
         let edge = Server::start(&edge(cores.edge, &arguments))?;
         step.done("took");
         let files = Files { whole: scene.model.path.display().to_string(), upload_at: scene.upload_at };
@@ -107,7 +109,7 @@ impl Stage {
 
 impl Cores {
     /// The first two that may be used, or the same one twice: slower, but the same answers.
-    pub(super) fn choose() -> Self {
+    pub(in crate::commands) fn choose() -> Self {
         let usable = process::usable_cores();
         let cloud = usable.first().copied().unwrap_or(0);
         Self { cloud, edge: usable.get(1).copied().unwrap_or(cloud) }

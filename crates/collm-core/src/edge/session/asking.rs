@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Draft, OpenAsk, Phase, REPLAYS_MAX, Session, Surroundings};
 use crate::{
     edge::{
-        EdgeConfig,
+        Ablation, EdgeConfig,
         outlook::{AskCost, Flight, Passage},
         session::second_source,
     },
@@ -28,7 +28,8 @@ impl Session {
 
     /// Sends what this stream's cloud does not have, if it is to have it by itself and the stream is ready.
     pub(super) fn upload_rest(&mut self, around: &mut Surroundings<'_>) {
-        if matches!(self.request.mode, Mode::Collaborative | Mode::Exact) && self.uplink.can_send() {
+        let by_itself = matches!(self.request.mode, Mode::Collaborative | Mode::Exact);
+        if by_itself && !self.request.without.uploads_late() && self.uplink.can_send() {
             self.send_positions(around);
         }
     }
@@ -79,7 +80,7 @@ impl Session {
     }
 
     fn send_ask(&mut self, ask: OpenAsk, around: &mut Surroundings<'_>) {
-        if self.request.mode == Mode::Naive {
+        if self.has_no_context_there() {
             self.forget_there(around);
         }
         self.send_positions(around);
@@ -101,7 +102,12 @@ impl Session {
         }
     }
 
-    /// The naive split has no context manager: the cloud starts from nothing for every token.
+    /// The naive split has no context manager.
+    pub(super) fn has_no_context_there(&self) -> bool {
+        self.request.mode == Mode::Naive || self.request.without == Ablation::ContextManager
+    }
+
+    /// Without a context manager the cloud starts from nothing for every token.
     fn forget_there(&mut self, around: &mut Surroundings<'_>) {
         self.epoch.0 += 1;
         self.uplink.transmit(ToCloud::Truncate { epoch: self.epoch, length: 0 }, around.out);

@@ -20,7 +20,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use self::prompt::Untold;
 use super::{
-    Arrival, EdgeConfig, Event, FinishReason, Loss, Output, Request, SecondStage, Source, Stats, StreamId,
+    Ablation, Arrival, EdgeConfig, Event, FinishReason, Loss, Output, Request, SecondStage, Source, Stats, StreamId,
     auto::Switch,
     batch::{JobDone, Jobs, Took},
     breaker::Breaker,
@@ -35,7 +35,7 @@ use crate::{
     sampling::{Choice, Scored, Scoring},
     states::Encoding,
     time::Time,
-    upload::{ChosenFeed, KnownFeeds, choose},
+    upload::{ChosenFeed, FeedReason, KnownFeeds, choose},
 };
 
 /// A cloud that says "missing" more often than this for one question cannot hold the session at all.
@@ -54,9 +54,12 @@ pub(super) struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
-    /// What a session of this mode should upload, by what is known now.
-    pub(super) fn choose_feed(&self, mode: Mode) -> Option<ChosenFeed> {
-        choose(mode, &self.config.upload, self.known, self.config.identity.width, self.outlook.upload_costs())
+    /// What a session should upload, by what is known now.
+    pub(super) fn choose_feed(&self, request: &Request) -> Option<ChosenFeed> {
+        if request.without == Ablation::HalfPrecision {
+            return Some(ChosenFeed { feed: Feed::States(Encoding::F32), reason: FeedReason::Set });
+        }
+        choose(request.mode, &self.config.upload, self.known, self.config.identity.width, self.outlook.upload_costs())
     }
 }
 
@@ -322,13 +325,14 @@ impl Session {
         around.out.push_back(Output::Event(self.id(), event));
     }
 
-    /// Whether a follow-up could go on from here. A requester that left wants nothing to be kept, the naive split keeps nothing by
-    /// definition, a cloud that will never take this session would not take the follow-up either, and in cloud mode it is the cloud
+    /// Whether a follow-up could go on from here. A requester that left wants nothing to be kept, the naive split and what leaves
+    /// something out keep nothing by definition, a cloud that will never take this session would not take the follow-up either, and in cloud mode it is the cloud
     /// that has what could be kept.
     pub(super) fn can_park(&self, config: &EdgeConfig) -> bool {
         let complete = matches!(self.ended, Some(Ok(reason)) if reason != FinishReason::Cancelled);
         let has_something = match self.request.mode {
             Mode::Naive => false,
+            _ if self.request.without != Ablation::Nothing => false,
             Mode::Cloud => self.uplink.can_send(),
             Mode::Collaborative | Mode::Exact | Mode::Auto => !self.uplink.is_off(),
             Mode::Standalone | Mode::Whole => true,

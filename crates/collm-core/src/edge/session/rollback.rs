@@ -28,7 +28,7 @@ impl Session {
     pub(super) fn feed_refused(&mut self, refusal: Refusal, around: &mut Surroundings<'_>) {
         self.uplink.disconnect(around.out);
         around.known.refuse(self.feed());
-        let chosen = around.choose_feed(self.request.mode).filter(|chosen| chosen.feed != self.feed());
+        let chosen = around.choose_feed(&self.request).filter(|chosen| chosen.feed != self.feed());
         match chosen {
             Some(chosen) if self.next_to_commit() == self.stats.prompt_tokens => self.begin_again(chosen, around),
             _ => self.lose(Loss::Refused(refusal), Again::Never, around),

@@ -74,8 +74,8 @@ impl Session {
         let Some(oldest) = self.asks.front() else {
             return true;
         };
-        // Naive mode asks with nothing uploaded before: a second ask would wipe out the first. The other modes ask with a guess.
-        if self.request.mode == Mode::Naive || self.finish_reason(self.last_position(), around.config).is_some() {
+        // Where the cloud starts anew at every ask, a second one would wipe out the first.
+        if self.has_no_context_there() || self.finish_reason(self.last_position(), around.config).is_some() {
             return false;
         }
         let guesses = self.asks.iter().filter_map(|ask| ask.guess);

@@ -1,0 +1,100 @@
+//! `collm bench clients`: what one cloud can bear, cloud-only and together with its edges.
+//!
+//! `recording` has an edge make every answer once and writes down what it says; `load` lets clients say it again. What is compared is
+//! the same cloud process with the same engine, whose batches take in all sessions that have work.
+
+mod load;
+mod recording;
+mod servers;
+mod summary;
+
+use serde::Serialize;
+
+use self::{
+    load::Level,
+    recording::{Recording, WAYS},
+    summary::{charts, render, summarize},
+};
+use super::answering::Timetable;
+use crate::{
+    args::{BenchClientsArgs, threshold_name},
+    commands::demo::Scene,
+    experiment::{Experiment, fingerprint},
+    prompts,
+    ui::progress::ProgressMode,
+};
+
+/// What decides which levels there are.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Settings<'a> {
+    experiment: &'static str,
+    model: &'a str,
+    exits: String,
+    prompts: String,
+    limit: usize,
+    max_tokens: u32,
+    threshold: String,
+    clients: Vec<u32>,
+    duration_s: f64,
+}
+
+pub(super) fn run(args: &BenchClientsArgs, progress: ProgressMode) -> anyhow::Result<()> {
+    let sizes = args.sizes();
+    let prompts = prompts::read(&args.common.prompts, None, sizes.limit)?;
+    let prompts: Vec<String> = prompts.into_iter().map(|asked| asked.prompt).collect();
+    let settings = Settings {
+        experiment: "clients",
+        model: &args.common.model,
+        exits: args.common.exits_name(),
+        prompts: fingerprint(prompts.iter().map(String::as_str))?,
+        limit: prompts.len(),
+        max_tokens: sizes.tokens_max,
+        threshold: threshold_name(args.threshold),
+        clients: args.clients(),
+        duration_s: args.duration().as_secs_f64(),
+    };
+    let mut experiment = Experiment::open(args.common.out.as_deref(), &settings)?;
+    measure(args, &prompts, &mut experiment, progress)?;
+    let summary = summarize(experiment.rows());
+    if let Some(folder) = experiment.folder() {
+        folder.write_summary(&summary)?;
+        for (name, svg) in charts(&summary) {
+            folder.write(name, &svg)?;
+        }
+    }
+    anstream::println!("{}", render(&summary));
+    Ok(())
+}
+
+/// Measures the levels that are not there yet. Records nothing if there are none.
+fn measure(
+    args: &BenchClientsArgs,
+    prompts: &[String],
+    experiment: &mut Experiment<Level>,
+    progress: ProgressMode,
+) -> anyhow::Result<()> {
+    let levels = args.clients().into_iter().flat_map(|clients| WAYS.map(|way| (way, clients)));
+    let is_there = |(way, clients): &(&str, u32)| {
+        experiment.rows().iter().any(|level| level.way == *way && level.clients == *clients)
+    };
+    let left: Vec<(&str, u32)> = levels.filter(|level| !is_there(level)).collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let scene = Scene::prepare(&args.common.model, args.common.exits.as_ref(), progress)?;
+    let recording = Recording::make(&scene, prompts, args, progress)?;
+    let load = load::Load::start(&scene, args)?;
+    let mut timetable = Timetable::default();
+    left.iter().for_each(|_| timetable.expect(()));
+    let mut step = progress.step("measuring");
+    for (way, clients) in left {
+        let (undone, total) = timetable.counts();
+        step.runs(total - undone, total, timetable.left(), &format!("{clients} clients, {way}"));
+        let began = std::time::Instant::now();
+        experiment.add(load.level(way, clients, recording.traces(way))?)?;
+        timetable.took((), began.elapsed());
+    }
+    step.done("took");
+    Ok(())
+}

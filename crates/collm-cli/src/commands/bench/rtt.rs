@@ -1,0 +1,235 @@
+//! `collm bench rtt`: what distance costs each way of answering, and where one becomes faster than another.
+
+use collm_core::policy::Mode;
+use collm_stats::crossings;
+use serde::Serialize;
+
+use super::answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, figures, judge, measure};
+use crate::{
+    args::{BenchRttArgs, threshold_name},
+    chart::{self, Labels, Series, Spacing},
+    commands::demo::Scene,
+    experiment::{Experiment, fingerprint},
+    prompts,
+    ui::{progress::ProgressMode, table},
+};
+
+/// What decides which answers there are.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Settings<'a> {
+    experiment: &'static str,
+    model: &'a str,
+    exits: String,
+    prompts: String,
+    limit: usize,
+    max_tokens: u32,
+    rtt_ms: Vec<f64>,
+    bandwidth: String,
+    threshold: String,
+}
+
+/// Figures of every variant at every distance, and where they change places.
+#[derive(Debug, Serialize)]
+struct Summary {
+    figures: Vec<Figures>,
+    crossovers: Vec<Crossover>,
+}
+
+/// Where one way of answering becomes faster, or slower, than another.
+#[derive(Debug, PartialEq, Serialize)]
+struct Crossover {
+    one: &'static str,
+    other: &'static str,
+    /// Round-trip times at which the medians of the time per token meet, by straight lines between those measured.
+    at_rtt_ms: Vec<f64>,
+    /// Who is faster at the smallest distance; `None` if nobody is anywhere.
+    faster_near: Option<&'static str>,
+}
+
+pub(super) fn run(args: &BenchRttArgs, progress: ProgressMode) -> anyhow::Result<()> {
+    let plan = plan(args)?;
+    let mut experiment = Experiment::open(args.common.out.as_deref(), &settings(args, &plan)?)?;
+    let scene = Scene::prepare(&args.common.model, args.common.exits.as_ref(), progress)?;
+    measure(&plan, &mut experiment, &scene, progress)?;
+    let judged = judge(&plan, experiment.rows(), &scene, progress)?;
+    let summary = summarize(&plan, experiment.rows(), &judged);
+    if let Some(folder) = experiment.folder() {
+        folder.write_lines("judged.jsonl", &judged)?;
+        folder.write_summary(&summary)?;
+        folder.write("time-per-token.svg", &chart(args, &plan, &summary.figures))?;
+    }
+    anstream::println!("{}\n\n{}", render(&summary.figures), told(&summary.crossovers));
+    Ok(())
+}
+
+fn plan(args: &BenchRttArgs) -> anyhow::Result<Plan> {
+    let sizes = args.sizes();
+    let prompts = prompts::read(&args.common.prompts, None, sizes.limit)?;
+    let mut rtts = args.rtts();
+    rtts.sort();
+    rtts.dedup();
+    Ok(Plan {
+        prompts,
+        rtts,
+        variants: variants(args),
+        slow_limit: sizes.limit,
+        bandwidth: args.common.bandwidth,
+        tokens_max: sizes.tokens_max,
+    })
+}
+
+fn variants(args: &BenchRttArgs) -> Vec<Variant> {
+    let collaborative = |name| Variant::new(name, Mode::Collaborative).at(args.threshold);
+    vec![
+        Variant::new(CLOUD_ONLY, Mode::Cloud),
+        collaborative("collaborative, standing still").standing_still(),
+        collaborative("collaborative"),
+        Variant::new("exact, standing still", Mode::Exact).standing_still(),
+        Variant::new("exact", Mode::Exact),
+        Variant::new("standalone", Mode::Standalone),
+    ]
+}
+
+/// The same mode standing still, for variants that run ahead.
+fn still(plan: &Plan, variant: &Variant) -> Option<&'static str> {
+    let still = plan.variants.iter().find(|other| other.mode == variant.mode && !other.ahead && variant.ahead);
+    still.map(|still| still.name)
+}
+
+fn settings<'a>(args: &'a BenchRttArgs, plan: &Plan) -> anyhow::Result<Settings<'a>> {
+    Ok(Settings {
+        experiment: "rtt",
+        model: &args.common.model,
+        exits: args.common.exits_name(),
+        prompts: fingerprint(plan.prompts.iter().map(|asked| asked.prompt.as_str()))?,
+        limit: plan.prompts.len(),
+        max_tokens: plan.tokens_max,
+        rtt_ms: plan.rtts.iter().map(|rtt| rtt.as_secs_f64() * 1e3).collect(),
+        bandwidth: plan.bandwidth.to_string(),
+        threshold: threshold_name(args.threshold),
+    })
+}
+
+fn summarize(plan: &Plan, rows: &[Row], judged: &[Judged]) -> Summary {
+    let rtts = plan.rtts.iter().map(|rtt| rtt.as_secs_f64() * 1e3);
+    let of = |rtt: f64, variant: &Variant| {
+        figures(rows, judged, rtt, variant.name, [Some(CLOUD_ONLY), still(plan, variant)])
+    };
+    let figures: Vec<Figures> =
+        rtts.flat_map(|rtt| plan.variants.iter().filter_map(move |variant| of(rtt, variant))).collect();
+    let names: Vec<&'static str> = plan.variants.iter().map(|variant| variant.name).collect();
+    let pairs =
+        names.iter().enumerate().flat_map(|(index, one)| names[index + 1..].iter().map(move |other| (*one, *other)));
+    let crossovers = pairs.map(|(one, other)| crossover(one, other, &figures)).collect();
+    Summary { figures, crossovers }
+}
+
+/// Time per token over distance, by rising distance.
+fn line(name: &str, figures: &[Figures]) -> Vec<(f64, f64)> {
+    let own = figures.iter().filter(|figures| figures.variant == name);
+    own.filter_map(|figures| Some((figures.rtt_ms, figures.total_per_token_ms?))).collect()
+}
+
+fn crossover(one: &'static str, other: &'static str, figures: &[Figures]) -> Crossover {
+    let points: Vec<(f64, f64, f64)> = line(one, figures)
+        .iter()
+        .zip(line(other, figures))
+        .map(|((rtt, ours), (_, theirs))| (*rtt, *ours, theirs))
+        .collect();
+    let apart = points.iter().find(|(_, ours, theirs)| ours != theirs);
+    let faster_near = apart.map(|(_, ours, theirs)| if ours < theirs { one } else { other });
+    Crossover { one, other, at_rtt_ms: crossings(&points), faster_near }
+}
+
+/// A line a pair.
+fn told(crossovers: &[Crossover]) -> String {
+    let lines: Vec<String> = crossovers.iter().map(|crossover| format!("  {}", sentence(crossover))).collect();
+    format!("crossovers of time per token:\n{}", lines.join("\n"))
+}
+
+fn sentence(crossover: &Crossover) -> String {
+    let Crossover { one, other, at_rtt_ms, faster_near } = crossover;
+    let pair = format!("{one} and {other}");
+    let Some(near) = faster_near else { return format!("{pair}: equally fast everywhere") };
+    if at_rtt_ms.is_empty() {
+        return format!("{pair}: none, {near} is faster at every distance");
+    }
+    let places: Vec<String> = at_rtt_ms.iter().map(|rtt| format!("{rtt:.1} ms")).collect();
+    format!("{pair}: at {}, nearer than that {near} is faster", places.join(" and "))
+}
+
+fn render(figures: &[Figures]) -> String {
+    let header = [
+        "way",
+        "round trip",
+        "ms/token",
+        "first token",
+        "to cloud-only",
+        "to standing still",
+        "tokens/round trip",
+        "stood still",
+        "by the cloud",
+        "cloud compute",
+        "bytes up/token",
+        "agrees",
+        "same as whole",
+    ];
+    table::numbers(&header, figures.iter().map(cells))
+}
+
+fn cells(figures: &Figures) -> Vec<String> {
+    vec![
+        figures.variant.clone(),
+        format!("{:.0} ms", figures.rtt_ms),
+        table::number(figures.total_per_token_ms, 1),
+        table::number(figures.first_token_ms, 0),
+        table::number(figures.time_to_cloud_only, 2),
+        table::number(figures.time_to_base, 2),
+        table::number(figures.tokens_per_round_trip_waited, 1),
+        format!("{:.0} %", 100.0 * figures.waited_share),
+        format!("{:.0} %", 100.0 * figures.cloud_token_share),
+        table::number(figures.cloud_compute_to_cloud_only, 2),
+        format!("{:.0}", figures.bytes_up_per_token),
+        format!("{:.1} %", 100.0 * figures.agreement),
+        format!("{}/{}", figures.answers_same_as_whole, figures.answers),
+    ]
+}
+
+fn chart(args: &BenchRttArgs, plan: &Plan, figures: &[Figures]) -> String {
+    let series: Vec<Series> = plan
+        .variants
+        .iter()
+        .map(|variant| Series { name: variant.name.to_owned(), points: line(variant.name, figures) })
+        .collect();
+    let title = format!("{}: time per token over distance, {} each way", args.common.model, plan.bandwidth);
+    chart::render(&Labels { title, x: "round trip, ms", y: "time per token, ms (median)" }, Spacing::Even, &series)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(variant: &str, line: &[(f64, f64)]) -> Vec<Figures> {
+        let one = |&(rtt_ms, ms)| Figures {
+            variant: variant.to_owned(),
+            rtt_ms,
+            total_per_token_ms: Some(ms),
+            ..Figures::default()
+        };
+        line.iter().map(one).collect()
+    }
+
+    #[test]
+    fn who_is_faster_where_is_said_of_every_pair() {
+        let near = figures("near", &[(0.0, 10.0), (20.0, 20.0), (40.0, 30.0)]);
+        let far = figures("far", &[(0.0, 15.0), (20.0, 15.0), (40.0, 15.0)]);
+        let slow = figures("slow", &[(0.0, 50.0), (20.0, 50.0), (40.0, 50.0)]);
+        let all = [near, far, slow].concat();
+        let crossing = crossover("near", "far", &all);
+        assert_eq!((crossing.at_rtt_ms.clone(), crossing.faster_near), (vec![10.0], Some("near")));
+        assert_eq!(sentence(&crossing), "near and far: at 10.0 ms, nearer than that near is faster");
+        assert_eq!(sentence(&crossover("slow", "far", &all)), "slow and far: none, far is faster at every distance");
+        assert_eq!(sentence(&crossover("far", "far", &all)), "far and far: equally fast everywhere");
+    }
+}
