@@ -19,7 +19,7 @@ pub(super) struct Summary {
     tokens_per_second: f64,
     /// Engine time in the cloud.
     cloud_ms_per_token: f64,
-    /// Share of the time that the cloud's engine computed.
+    /// Share of the time to the last token that the cloud's engine computed.
     cloud_busy: f64,
     /// Half of the answers, and nineteen of twenty, were no slower.
     first_token_ms: [Option<f64>; 2],
@@ -36,8 +36,10 @@ pub(super) fn summarize(levels: &[Level]) -> Vec<Summary> {
 fn summary(level: &Level) -> Summary {
     let answers = &level.answers;
     let tokens: usize = answers.iter().map(|answer| answer.token_ms.len()).sum();
-    let ends = answers.iter().flat_map(|answer| answer.token_ms.iter().map(|token| answer.began_ms + token));
-    let in_time = ends.filter(|end| *end <= level.duration_ms).count();
+    let ends = || answers.iter().flat_map(|answer| answer.token_ms.iter().map(|token| answer.began_ms + token));
+    let in_time = ends().filter(|end| *end <= level.duration_ms).count();
+    // Answers that were under way when the time was over were computed to their end.
+    let last_ms = ends().fold(level.duration_ms, f64::max);
     let compute: f64 = answers.iter().map(|answer| answer.cloud_compute_ms).sum();
     let cloud_ms_per_token = compute / tokens.max(1) as f64;
     let tokens_per_second = in_time as f64 / (level.duration_ms / 1e3);
@@ -49,7 +51,7 @@ fn summary(level: &Level) -> Summary {
         answers: answers.len(),
         tokens_per_second,
         cloud_ms_per_token,
-        cloud_busy: tokens_per_second * cloud_ms_per_token / 1e3,
+        cloud_busy: compute / last_ms,
         first_token_ms: [0.5, 0.95].map(|share| quantile(first(), share)),
         time_per_token_ms: [0.5, 0.95].map(|share| quantile(each(), share)),
     }
@@ -126,7 +128,7 @@ mod tests {
         let answers = vec![answer(0.0, &[100.0, 200.0, 300.0]), answer(800.0, &[100.0, 300.0, 500.0])];
         let summary = &summarize(&[level("cloud-only", 2, answers)])[0];
         assert_eq!((summary.answers, summary.tokens_per_second, summary.cloud_ms_per_token), (2, 4.0, 20.0));
-        assert!((summary.cloud_busy - 0.08).abs() < 1e-9, "{summary:?}");
+        assert!((summary.cloud_busy - 120.0 / 1300.0).abs() < 1e-9, "{summary:?}");
         assert_eq!((summary.first_token_ms[0], summary.time_per_token_ms[0]), (Some(100.0), Some(150.0)));
         assert_eq!(time_per_token(&[1.0]), None);
     }
