@@ -351,6 +351,7 @@ impl TokenTexts for Letters {
 }
 
 /// What a hidden state says.
+#[derive(Debug, PartialEq, Eq)]
 struct State {
     stack: u64,
     token: TokenId,
@@ -518,13 +519,15 @@ mod tests {
 
     #[test]
     fn states_survive_half_precision_and_eight_bits() {
+        let state = State { stack: 2, token: TokenId(16383), hash: advance(77, TokenId(3)) };
         let mut hidden = vec![];
-        encode(&State { stack: 2, token: TokenId(16383), hash: advance(77, TokenId(3)) }, &mut hidden);
+        encode(&state, &mut hidden);
         assert_eq!(hidden.len(), WIDTH);
         let scale = hidden.iter().copied().fold(0.0, f32::max) / 127.0;
-        for value in hidden {
-            assert_eq!(half::f16::from_f32(value).to_f32(), value);
-            assert_eq!((value / scale).round() * scale, value);
+        let half: Vec<f32> = hidden.iter().map(|value| half::f16::from_f32(*value).to_f32()).collect();
+        let bytes: Vec<f32> = hidden.iter().map(|value| (value / scale).round() * scale).collect();
+        for carried in [half, bytes] {
+            assert_eq!(decode(&carried), state);
         }
     }
 }

@@ -117,8 +117,9 @@ impl Attention {
             let attended = build.exchange_rows_and_heads(build.attend(rows, kv, None, scale));
             return build.flat_rows(build.packed(attended), dim * heads);
         }
-        // The same row twice, of which one is kept.
-        let rows = build.view_3d(queries, [dim, 2, heads], [0, head], 0);
+        // The same row twice, of which one is kept. A copy: ggml forbids views that are larger than what they look at.
+        let row = build.exchange_rows_and_heads(queries);
+        let rows = build.stack_rows(row, row);
         build.rows(build.flat_heads(build.attend(rows, kv, None, scale)), 0, 1)
     }
 

@@ -143,10 +143,11 @@ impl Answer {
     }
 
     /// How long the edge may stand still for one token. In naive mode it may lose an ask before it has a guess of its own, and
-    /// ask again on a new stream once it has one.
+    /// ask again on a new stream once it has one. A cloud that does not take what goes up says so to the first ask, and is asked again
+    /// with another feed; should it lose that feed, too, then once more.
     fn patience(&self) -> Duration {
-        let asks = if self.request.mode == Mode::Naive { 2 } else { 1 };
-        self.ask_deadline * asks
+        let asks = if self.tokens.is_empty() { FIRST_ASKS_MAX } else { 1 };
+        self.ask_deadline * if self.request.mode == Mode::Naive { asks.max(2) } else { asks }
     }
 
     /// Whether the token was made without the cloud, although the policy asks the cloud.
@@ -221,6 +222,9 @@ impl Answer {
         assert_eq!(reason, Some(reference.reason));
     }
 }
+
+/// Token ids, then states, then states in f32: each is refused at most once.
+const FIRST_ASKS_MAX: u32 = 3;
 
 /// All answers of a world.
 #[derive(Debug, Default)]

@@ -400,10 +400,12 @@ fn what_is_left_out_of_the_method_costs_what_the_paper_says() {
         let world = played(without);
         assert_eq!(world.answer(1).tokens.len(), 16, "{without:?}");
         assert_eq!(stats(&world, 1).positions_uploaded, uploaded, "{without:?}");
-        let late = states(&world) == asks(&world);
+        let asked = asks(&world);
+        let late = states(&world).iter().all(|moment| asked.contains(moment));
         assert_eq!(late, without != Ablation::HalfPrecision, "{without:?}: states leave with the asks");
     }
-    assert_ne!(states(&complete), asks(&complete), "states leave before the asks");
+    let asked = asks(&complete);
+    assert!(states(&complete).iter().any(|moment| !asked.contains(moment)), "states leave before the asks");
 }
 
 #[test]

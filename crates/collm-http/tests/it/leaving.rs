@@ -142,7 +142,11 @@ impl World {
     /// Sends a request and returns its connection.
     async fn ask(&self, mode: Mode, tokens: u32, stream: bool) -> TcpStream {
         let model = format!("letters@{}", mode.name());
-        let body = json!({"model": model, "prompt": "HELLO", "max_tokens": tokens, "temperature": 0, "stream": stream});
+        // Standing still, so that how many steps an answer takes does not depend on which side is faster.
+        let body = json!({
+            "model": model, "prompt": "HELLO", "max_tokens": tokens, "temperature": 0, "stream": stream,
+            "collm": {"run_ahead": false},
+        });
         let body = body.to_string();
         let head = "POST /v1/completions HTTP/1.1\r\nhost: edge\r\nconnection: close\r\ncontent-type: application/json";
         let mut client = TcpStream::connect(self.api).await.expect("it listens");

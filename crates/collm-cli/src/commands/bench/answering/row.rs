@@ -73,12 +73,10 @@ fn left<'a>(plan: &'a Plan, rows: &[Row]) -> (Vec<Run<'a>>, Timetable<(Duration,
     let mut timetable = Timetable::default();
     let mut left = Vec::new();
     for run in plan.runs() {
+        timetable.expect(run.kind());
         match rows.iter().find(|row| run.made(row)) {
             Some(row) => timetable.took(run.kind(), Duration::from_secs_f64(row.stats.total_ms / 1e3)),
-            None => {
-                timetable.expect(run.kind());
-                left.push(run);
-            }
+            None => left.push(run),
         }
     }
     (left, timetable)
