@@ -161,7 +161,7 @@ fn refusal_sight(code: RefusalCode) -> &'static str {
 #[test]
 fn hostile_worlds_get_into_everything() {
     let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
-    for seed in 1..=150 {
+    for seed in 1..=400 {
         let mut world = World::new(Profile::Hostile.plan(seed));
         world.run();
         for sight in world.log().iter().flat_map(|(_, entry)| sights(entry)) {
