@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Error;
 
-use crate::ui::colour::{ERROR, Painted};
+use crate::ui::{
+    colour::{ERROR, Painted},
+    print::PrintError,
+};
 
 /// The arguments contradict each other in a way that only shows once they are settled.
 #[derive(Debug, thiserror::Error)]
@@ -16,8 +19,11 @@ pub(crate) fn usage<T>(message: impl Into<String>) -> anyhow::Result<T> {
     Err(Usage(message.into()).into())
 }
 
-/// Prints the failure and its causes; 2 for wrong usage, 1 for everything else.
+/// Prints the failure and its causes; 2 for wrong usage, 1 for everything else. That nobody reads on is none.
 pub(crate) fn report(error: &Error) -> ExitCode {
+    if let Some(PrintError::Unread) = error.downcast_ref::<PrintError>() {
+        return ExitCode::SUCCESS;
+    }
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
     anstream::eprintln!("{} {}", Painted(ERROR, "error:"), told_once(&causes).join("\n  because: "));
     if error.is::<Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }

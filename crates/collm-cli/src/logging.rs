@@ -1,10 +1,9 @@
 //! What is logged, to stderr: warnings by default, more with -v; `COLLM_LOG` overrules both.
 
-use std::io::IsTerminal as _;
-
+use anstream::{AutoStream, ColorChoice};
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// Starts logging for the whole process.
+/// Starts logging for the whole process, once it is decided whether there are colours.
 pub(crate) fn start(verbose: u8) {
     let default = match verbose {
         0 => "warn,collm_ggml=error",
@@ -12,6 +11,6 @@ pub(crate) fn start(verbose: u8) {
         _ => "debug",
     };
     let filter = EnvFilter::try_from_env("COLLM_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let colours = AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
     fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).with_target(verbose > 1).init();
 }

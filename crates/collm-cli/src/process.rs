@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::{args::values::Cores, settings::without_settings};
+use crate::{args::values::Cores, settings::without_settings, ui};
 
 /// Environment variable by which a parent asks its child to die with it.
 const DIE_WITH_PARENT: &str = "COLLM_DIE_WITH_PARENT";
@@ -30,7 +30,7 @@ pub(crate) struct Ready {
 impl Ready {
     /// Tells whoever started this process that it serves.
     pub(crate) fn announce(self) -> anyhow::Result<()> {
-        println!("{}", serde_json::to_string(&self)?);
+        ui::print::line(serde_json::to_string(&self)?)?;
         Ok(())
     }
 }
@@ -161,4 +161,11 @@ pub(crate) fn processor_features() -> Vec<&'static str> {
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     Vec::new()
+}
+
+/// Bytes of memory that a process can have before others lose theirs; `None` where the system does not tell.
+pub(crate) fn memory_available() -> Option<u64> {
+    let told = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = told.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }

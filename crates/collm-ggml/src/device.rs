@@ -28,6 +28,8 @@ pub struct DeviceInfo {
     pub memory_total_bytes: usize,
     /// Names of layouts that weights can be repacked into, such as `AMX` or `CPU_REPACK`.
     pub weight_layouts: Vec<String>,
+    /// What its kernels use, such as `AVX2` or `AVX512_VNNI`. Where kernels are chosen when the program starts, those that were.
+    pub kernel_features: Vec<String>,
 }
 
 /// Kinds of devices.
@@ -284,7 +286,23 @@ impl Handle {
             memory_free_bytes: free,
             memory_total_bytes: total,
             weight_layouts: self.extra_layouts().into_iter().map(Layout::name).collect(),
+            kernel_features: self.kernel_features(),
         }
+    }
+
+    fn kernel_features(self) -> Vec<String> {
+        type List = unsafe extern "C" fn(sys::ggml_backend_reg_t) -> *mut sys::ggml_backend_feature;
+        let (library, mut features) = (self.library(), Vec::new());
+        // SAFETY: the type is `ggml_backend_get_features_t` of ggml-backend.h; the list ends with a name that is null.
+        unsafe {
+            let Some(list): Option<List> = library.function(c"ggml_backend_get_features") else { return features };
+            let mut entry = list(library.0);
+            while let Some(feature) = entry.as_ref().filter(|feature| !feature.name.is_null()) {
+                features.push(text(feature.name));
+                entry = entry.add(1);
+            }
+        }
+        features
     }
 
     fn name(self) -> String {

@@ -6,7 +6,7 @@ use collm_core::policy::{Mode, Threshold};
 use super::{
     EngineArgs,
     run::{SamplingArgs, WhoArgs},
-    values,
+    values::{self, Auto},
 };
 
 #[derive(Debug, Args)]
@@ -27,9 +27,9 @@ pub(crate) struct ChatArgs {
     #[arg(long, value_parser = values::mode)]
     pub(crate) mode: Option<Mode>,
 
-    /// Confidence from which on the edge's own guess is taken
-    #[arg(long, value_name = "0..1", default_value = "0.8", value_parser = values::threshold)]
-    pub(crate) threshold: Threshold,
+    /// Confidence from which on the edge's own guess is taken, or auto: what was calibrated for the edge part [default: what was calibrated, else 0.8]
+    #[arg(long, value_name = "auto|0..1", value_parser = values::threshold_or_auto)]
+    pub(crate) threshold: Option<Auto<Threshold>>,
 
     /// Tokens of an answer at most
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]

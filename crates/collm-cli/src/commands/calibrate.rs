@@ -19,7 +19,7 @@ use crate::{
     args::{CalibrateArgs, ExitsChoice, SplitShapeArgs},
     failure::Usage,
     prompts,
-    ui::{progress::ProgressMode, table},
+    ui::{self, progress::ProgressMode, table},
 };
 
 /// What was found for one exit.
@@ -49,9 +49,9 @@ pub(super) fn run(args: &CalibrateArgs, progress: ProgressMode) -> anyhow::Resul
     let records = evidence::observe(&subject.edge, &options, &texts, progress)?;
     let findings = find(&records, args.confidence, target)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+        ui::print::line(serde_json::to_string_pretty(&findings)?)?;
     } else {
-        anstream::println!("{}", render(&findings));
+        ui::print::line(render(&findings))?;
     }
     if !findings.iter().any(|finding| finding.kept) {
         bail!(

@@ -6,7 +6,7 @@ use crate::{
     args::{Cli, ConfigArgs, ConfigCommand, ConfigShowArgs},
     failure::usage,
     settings::{self, Decided},
-    ui::table,
+    ui::{self, table},
 };
 
 pub(super) fn run(args: ConfigArgs) -> anyhow::Result<()> {
@@ -26,7 +26,7 @@ fn show(args: ConfigShowArgs) -> anyhow::Result<()> {
         return usage(format!("{name} is a family of commands, which the file does not configure"));
     }
     let decided = settings::decided(&name, args.arguments)?;
-    println!("{}", table::text(&["option", "value", "from"], decided.iter().map(row)));
+    ui::print::line(table::text(&["option", "value", "from"], decided.iter().map(row)))?;
     Ok(())
 }
 
@@ -39,7 +39,7 @@ fn path() -> anyhow::Result<()> {
     let Some(path) = settings::path() else {
         return usage("there is no file: COLLM_CONFIG is empty, or this system has no place for it");
     };
-    println!("{}", path.display());
+    ui::print::line(path.display())?;
     if !path.exists() {
         anstream::eprintln!("note: nothing is there yet; `collm help config` shows what it may hold");
     }

@@ -54,15 +54,15 @@ pub(super) fn run(args: &DemoArgs, progress: ProgressMode) -> anyhow::Result<()>
     let runtime = runtime()?;
     let spec = LinkSpec { rtt: args.rtt, up: args.bandwidth, down: args.bandwidth, ..LinkSpec::PERFECT };
     let mut stage = Stage::open(&scene, spec, &runtime, progress)?;
-    introduce(args, stage.cores);
-    anstream::println!("\n{}\n", Painted(STRONG, &args.prompt));
+    introduce(args, stage.cores)?;
+    ui::print::line(format_args!("\n{}\n", Painted(STRONG, &args.prompt)))?;
     let question =
         Question::new(Prompt::Chat { system: None, user: args.prompt.clone() }, Threshold::DEFAULT, args.max_tokens)
             .at(args.threshold);
     let answer = perform(stage.edge(), &question)?;
-    anstream::println!("\n{}\n", ui::answer::legend(&answer));
+    ui::print::line(format_args!("\n{}\n", ui::answer::legend(&answer)))?;
     let comparison = Comparison::measure(&mut stage, &question, progress)?;
-    anstream::println!("{}", comparison.render(&scene, args, progress)?);
+    ui::print::line(comparison.render(&scene, args, progress)?)?;
     Ok(())
 }
 
@@ -75,17 +75,15 @@ impl Scene {
     }
 }
 
-fn introduce(args: &DemoArgs, cores: Cores) {
+fn introduce(args: &DemoArgs, cores: Cores) -> anyhow::Result<()> {
     let link = format!("{} round trip, {} each way", ui::time(args.rtt), args.bandwidth);
-    anstream::println!(
-        "{}",
-        Painted(FAINT, format!("edge on core {}, cloud on core {}, link with {link}", cores.edge, cores.cloud))
-    );
+    let line = format!("edge on core {}, cloud on core {}, link with {link}", cores.edge, cores.cloud);
+    Ok(ui::print::line(Painted(FAINT, line))?)
 }
 
 /// The answer everybody came for, as it is written.
 fn perform(edge: &EdgeClient, question: &Question) -> anyhow::Result<Report> {
     let answer = edge.ask(&question.clone().in_mode(Mode::Collaborative), &mut ui::answer::show)?;
-    println!();
+    ui::print::line("")?;
     serde_json::from_value(answer).context("the edge's report cannot be read")
 }

@@ -59,9 +59,9 @@ pub(super) fn run(args: &InspectArgs, progress: ProgressMode) -> anyhow::Result<
 
 fn print<D: Serialize>(json: bool, description: &D, for_people: impl Fn(&D) -> String) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(description)?);
+        ui::print::line(serde_json::to_string_pretty(description)?)?;
     } else {
-        anstream::println!("{}", for_people(description));
+        ui::print::line(for_people(description))?;
     }
     Ok(())
 }

@@ -26,11 +26,14 @@ pub(super) fn run(args: &LsArgs) -> anyhow::Result<()> {
     let fetcher = Fetcher::from_environment()?;
     let entries: Vec<Entry> = store::list(&fetcher.cache, &fetcher.hub).into_iter().map(Entry::from).collect();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&entries)?);
+        ui::print::line(serde_json::to_string_pretty(&entries)?)?;
     } else if entries.is_empty() {
-        println!("nothing in {}; fetch a model with: collm pull smollm2-135m", fetcher.cache.root().display());
+        ui::print::line(format_args!(
+            "nothing in {}; fetch a model with: collm pull smollm2-135m",
+            fetcher.cache.root().display()
+        ))?;
     } else {
-        println!("{}", table::text(&["reference", "role", "architecture", "size"], entries.iter().map(Entry::row)));
+        ui::print::line(table::text(&["reference", "role", "architecture", "size"], entries.iter().map(Entry::row)))?;
     }
     Ok(())
 }

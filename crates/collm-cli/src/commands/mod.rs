@@ -32,10 +32,7 @@ pub(crate) fn run(command: Command, progress: ProgressMode, verbose: bool) -> an
         Command::Eval(args) => eval::run(&args, progress),
         Command::Calibrate(args) => calibrate::run(&args, progress),
         Command::Config(args) => config::run(args),
-        Command::Completions(args) => {
-            describe::completions(&args);
-            Ok(())
-        }
+        Command::Completions(args) => describe::completions(&args),
         Command::Man(args) => describe::man(&args),
         Command::Ps(args) => ps::run(&args),
         Command::Link(args) => link::run(&args),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     args::PsArgs,
     running::{self, Running},
-    ui::table,
+    ui::{self, table},
 };
 
 /// A server, as JSON.
@@ -23,14 +23,14 @@ pub(super) fn run(args: &PsArgs) -> anyhow::Result<()> {
     let entry = |running: Running| Entry { uptime_seconds: now.saturating_sub(running.since), running };
     let entries: Vec<Entry> = running::list().into_iter().map(entry).collect();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&entries)?);
+        ui::print::line(serde_json::to_string_pretty(&entries)?)?;
     } else if entries.is_empty() {
-        println!("nothing runs; start an edge with: collm edge --model smollm2-135m");
+        ui::print::line(format_args!("nothing runs; start an edge with: collm edge --model smollm2-135m"))?;
     } else {
-        println!(
-            "{}",
-            table::text(&["role", "model", "address", "cloud", "pid", "up"], entries.iter().map(Entry::row))
-        );
+        ui::print::line(table::text(
+            &["role", "model", "address", "cloud", "pid", "up"],
+            entries.iter().map(Entry::row),
+        ))?;
     }
     Ok(())
 }

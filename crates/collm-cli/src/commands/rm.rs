@@ -25,7 +25,7 @@ pub(super) fn run(args: &RmArgs) -> anyhow::Result<()> {
     }
     for model in doomed {
         store::remove(&fetcher.cache, &fetcher.hub, &model.path)?;
-        println!("removed {} ({})", model.path.display(), ui::size(model.bytes));
+        ui::print::line(format_args!("removed {} ({})", model.path.display(), ui::size(model.bytes)))?;
     }
     Ok(())
 }

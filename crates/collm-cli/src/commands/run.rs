@@ -62,13 +62,13 @@ pub(super) fn run(args: RunArgs, progress: ProgressMode, verbose: bool) -> anyho
 
 fn print_json(edge: &EdgeClient, question: &Question) -> anyhow::Result<serde_json::Value> {
     let answer = edge.ask(question, &mut |_| Ok(()))?;
-    println!("{}", serde_json::to_string_pretty(&answer)?);
+    ui::print::line(serde_json::to_string_pretty(&answer)?)?;
     Ok(answer)
 }
 
 fn print_text(edge: &EdgeClient, question: &Question) -> anyhow::Result<serde_json::Value> {
     let answer = edge.ask(question, &mut ui::answer::show)?;
-    println!();
+    ui::print::line("")?;
     anstream::eprintln!("{}", ui::answer::legend(&readable(answer.clone())?));
     Ok(answer)
 }

@@ -4,7 +4,7 @@ use crate::{
     args::SplitArgs,
     models,
     parts::{self, Cut, Parts},
-    ui::progress::ProgressMode,
+    ui::{self, progress::ProgressMode},
 };
 
 pub(super) fn run(args: &SplitArgs, progress: ProgressMode) -> anyhow::Result<()> {
@@ -15,6 +15,6 @@ pub(super) fn run(args: &SplitArgs, progress: ProgressMode) -> anyhow::Result<()
         None => parts::cached(&model.reference)?,
     };
     parts::write(&model, &cut, &parts, progress)?;
-    anstream::println!("wrote {}", parts.describe()?);
+    ui::print::line(format_args!("wrote {}", parts.describe()?))?;
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! An answer on the terminal: text in the colour of who decided it, then a legend that says how much each decided.
 
-use std::io::Write as _;
-
 use anstyle::Style;
 use collm_core::edge::Source;
 
@@ -13,9 +11,7 @@ pub(crate) fn show(shown: Shown<'_>) -> anyhow::Result<()> {
     match shown {
         Shown::Text { text, source, degraded } => {
             let style = source_named(source).map_or(Style::new(), |source| colour::of_token(source, degraded));
-            let mut out = anstream::stdout().lock();
-            write!(out, "{}", Painted(style, text))?;
-            out.flush()?;
+            super::print::piece(Painted(style, text))?;
         }
         Shown::Degraded(reason) => {
             anstream::eprintln!("\n{} {reason}; the answer goes on at the edge", Painted(WARNING, "degraded:"));

@@ -4,6 +4,7 @@ pub(crate) mod answer;
 mod circumstances;
 pub(crate) mod colour;
 pub(crate) mod numbers;
+pub(crate) mod print;
 pub(crate) mod progress;
 pub(crate) mod table;
 

@@ -109,12 +109,16 @@ impl Server {
     /// Starts it with one thread, a small context and results that do not depend on batches, and waits until it serves.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let context = CONTEXT.to_string();
-        let mut command = collm(&[arguments, &["--threads", "1", "--context", &context, "--quiet"]].concat());
+        Self::spawn(collm(&[arguments, &["--threads", "1", "--context", &context, "--quiet"]].concat()))
+    }
+
+    /// Runs a prepared command, and waits until it serves.
+    pub(crate) fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("the server's first line");
-        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{arguments:?} said {line:?}"));
+        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{command:?} said {line:?}"));
         let address = ready["listening"].as_str().and_then(|address| address.parse().ok()).expect("an address");
         Self { child, address, _stdout: stdout }
     }

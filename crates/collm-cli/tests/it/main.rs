@@ -12,11 +12,18 @@ mod eval;
 mod exits;
 mod experiments;
 mod harness;
+mod help;
 mod laws;
 mod memory;
+mod outputs;
 mod reference;
 mod restarts;
 mod running;
 mod settings;
 mod stopping;
+#[cfg(unix)]
+mod terminal;
+mod transcript;
+#[cfg(target_os = "linux")]
+mod two_hosts;
 mod words;

@@ -4,7 +4,10 @@ use std::{fs, path::PathBuf, process::Output};
 
 use tempfile::TempDir;
 
-use crate::harness::{collm, run_ok, stderr, stdout};
+use crate::{
+    harness::{collm, run_ok, stderr, stdout},
+    help::commands,
+};
 
 /// A file of settings, gone with this value.
 struct Settings {
@@ -53,6 +56,52 @@ fn every_value_says_where_it_came_from() {
         assert_eq!(row(&output, option), expected);
     }
     assert!(!stdout(&output).contains("s3cret"));
+}
+
+/// Of each command that has one, an option with a value.
+const VALUED: [(&str, &str); 12] = [
+    ("demo", "max-tokens"),
+    ("run", "max-tokens"),
+    ("chat", "max-tokens"),
+    ("split", "upload-at"),
+    ("cloud", "slots"),
+    ("edge", "slots"),
+    ("link", "seed"),
+    ("doctor", "part"),
+    ("tune", "seed"),
+    ("calibrate", "max-tokens"),
+    ("eval", "max-tokens"),
+    ("man", "out"),
+];
+
+#[test]
+fn every_command_hears_the_flag_before_the_environment_before_the_file_before_the_default() {
+    let tables: String = VALUED.iter().map(|(command, option)| format!("[{command}]\n{option} = 11\n")).collect();
+    let (file, nothing) = (Settings::of(&tables), Settings::of(""));
+    for (command, option) in VALUED {
+        let variable = format!("COLLM_{command}_{option}").to_uppercase().replace('-', "_");
+        let (environment, flag) = ([(variable.as_str(), "12")], format!("--{option}=13"));
+        let show = |settings: &Settings, environment: &[(&str, &str)], typed: &[&str]| {
+            row(&settings.run(&[&["config", "show", command], typed].concat(), environment), option)
+        };
+        assert_eq!(show(&file, &environment, &[&flag]), format!("{option} 13 flag"), "{command}");
+        assert_eq!(show(&file, &environment, &[]), format!("{option} 12 environment: {variable}"), "{command}");
+        assert_eq!(show(&file, &[], &[]), format!("{option} 11 {}", file.path.display()), "{command}");
+        let default = show(&nothing, &[], &[]);
+        assert!(default.ends_with(" default") && !default.contains(" 11 "), "{command}: {default}");
+    }
+}
+
+#[test]
+fn no_command_with_values_is_left_out_of_that() {
+    let nothing = Settings::of("");
+    for command in commands(&run_ok(&["--help"])) {
+        let shown = nothing.run(&["config", "show", command], &[]);
+        // Families are refused, and switches have nothing to be decided between.
+        let has_values = stdout(&shown).lines().skip(1).any(|line| !line.split_whitespace().any(|word| word == "json"));
+        let expected = VALUED.iter().any(|(valued, _)| *valued == command);
+        assert_eq!(has_values, expected, "{command}: {}", stdout(&shown));
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::{
     args::BenchCoreArgs,
     experiment::Experiment,
     ui::{
+        self,
         colour::{GOOD, Painted, WARNING},
         progress::ProgressMode,
         table,
@@ -51,9 +52,9 @@ pub(super) fn run(args: &BenchCoreArgs, progress: ProgressMode) -> anyhow::Resul
         folder.write_summary(&summary)?;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&summary)?);
+        ui::print::line(serde_json::to_string_pretty(&summary)?)?;
     } else {
-        anstream::println!("{}", render(&summary));
+        ui::print::line(render(&summary))?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::{
     commands::evidence::Subject,
     exits::ExitSettings,
     results::ResultFolder,
-    ui::progress::ProgressMode,
+    ui::{self, progress::ProgressMode},
 };
 
 pub(super) fn run(args: &BenchCostArgs, progress: ProgressMode) -> anyhow::Result<()> {
@@ -23,9 +23,9 @@ pub(super) fn run(args: &BenchCostArgs, progress: ProgressMode) -> anyhow::Resul
         folder.write_summary(&report)?;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        ui::print::line(serde_json::to_string_pretty(&report)?)?;
     } else {
-        anstream::println!("{}", render(&report));
+        ui::print::line(render(&report))?;
     }
     Ok(())
 }

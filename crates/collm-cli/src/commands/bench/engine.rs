@@ -13,6 +13,7 @@ use crate::{
     models::{self, Located},
     results::ResultFolder,
     ui::{
+        self,
         colour::{GOOD, Painted, WARNING},
         progress::ProgressMode,
         table,
@@ -30,9 +31,9 @@ pub(super) fn run(args: &BenchEngineArgs, progress: ProgressMode) -> anyhow::Res
         folder.write_summary(&report.summaries)?;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        ui::print::line(serde_json::to_string_pretty(&report)?)?;
     } else {
-        anstream::println!("{}", render(&report));
+        ui::print::line(render(&report))?;
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use crate::{
     models, prompts,
     report::{Report, ReportStats},
     results::ResultFolder,
-    ui::{progress::ProgressMode, table},
+    ui::{self, progress::ProgressMode, table},
 };
 
 /// One exact answer against the whole model's.
@@ -77,7 +77,7 @@ pub(super) fn run(args: &BenchExactArgs, progress: ProgressMode) -> anyhow::Resu
         folder.write_rows(&rows)?;
         folder.write_summary(&summaries)?;
     }
-    anstream::println!("{}", render(&summaries));
+    ui::print::line(render(&summaries))?;
     Ok(())
 }
 

@@ -49,7 +49,7 @@ pub(super) fn run(args: &BenchPaperArgs, progress: ProgressMode) -> anyhow::Resu
             folder.write(name, &svg)?;
         }
     }
-    anstream::println!("{}\n\n{}", render(&summary), verdict(&summary));
+    ui::print::line(format_args!("{}\n\n{}", render(&summary), verdict(&summary)))?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use crate::{
     commands::demo::Scene,
     experiment::{Experiment, fingerprint},
     prompts,
-    ui::{progress::ProgressMode, table},
+    ui::{self, progress::ProgressMode, table},
 };
 
 /// What decides which answers there are.
@@ -59,7 +59,7 @@ pub(super) fn run(args: &BenchRttArgs, progress: ProgressMode) -> anyhow::Result
         folder.write_summary(&summary)?;
         folder.write("time-per-token.svg", &chart(args, &plan, &summary.figures))?;
     }
-    anstream::println!("{}\n\n{}", render(&summary.figures), told(&summary.crossovers));
+    ui::print::line(format_args!("{}\n\n{}", render(&summary.figures), told(&summary.crossovers)))?;
     Ok(())
 }
 

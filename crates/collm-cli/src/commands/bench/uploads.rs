@@ -13,7 +13,7 @@ use crate::{
     nodes::EngineSettings,
     prompts,
     results::ResultFolder,
-    ui::{progress::ProgressMode, table},
+    ui::{self, progress::ProgressMode, table},
 };
 
 /// What the others are compared with: what the paper uploads.
@@ -92,9 +92,9 @@ pub(super) fn run(args: &BenchUploadsArgs, progress: ProgressMode) -> anyhow::Re
         folder.write_summary(&report)?;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        ui::print::line(serde_json::to_string_pretty(&report)?)?;
     } else {
-        anstream::println!("{}", render(&report));
+        ui::print::line(render(&report))?;
     }
     Ok(())
 }

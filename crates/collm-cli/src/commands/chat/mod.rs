@@ -21,7 +21,7 @@ use self::{
 };
 use super::{run::Answerer, runtime};
 use crate::{
-    args::ChatArgs,
+    args::{ChatArgs, values::Auto},
     client::{Message, Prompt, Question},
     failure::Usage,
     report::Report,
@@ -62,7 +62,8 @@ struct Chat<'a> {
     turns: Vec<Message>,
     system: Option<Message>,
     mode: Option<Mode>,
-    threshold: Threshold,
+    /// `None` leaves it to the edge.
+    threshold: Option<Auto<Threshold>>,
     tokens_max: u32,
     sampling: Sampling,
     /// What it took to start the edge; told once.
@@ -97,18 +98,26 @@ impl Chat<'_> {
             Said::Nothing => {}
             Said::Question(text) => return self.answer(text),
             Said::Mode(mode) => self.mode = mode.or(self.mode),
-            Said::Threshold(threshold) => self.threshold = threshold.unwrap_or(self.threshold),
+            Said::Threshold(threshold) => self.threshold = threshold.or(self.threshold),
             Said::Clear => self.turns.clear(),
             Said::Stats => anstream::eprintln!("{}", self.numbers()),
             Said::Help => anstream::eprintln!("{HELP}"),
         }
         match said {
             Said::Mode(_) => anstream::eprintln!("mode {}", self.mode.map_or("of the edge's choice", Mode::name)),
-            Said::Threshold(_) => anstream::eprintln!("threshold {}", self.threshold.value()),
+            Said::Threshold(_) => anstream::eprintln!("threshold {}", self.threshold_in_force()),
             Said::Clear => anstream::eprintln!("a new conversation"),
             _ => {}
         }
         Ok(())
+    }
+
+    fn threshold_in_force(&self) -> String {
+        match self.threshold {
+            None => "of the edge's choice".to_owned(),
+            Some(Auto::Auto) => "auto".to_owned(),
+            Some(Auto::Given(threshold)) => threshold.value().to_string(),
+        }
     }
 
     fn numbers(&self) -> String {
@@ -119,7 +128,7 @@ impl Chat<'_> {
     fn answer(&mut self, text: String) -> anyhow::Result<()> {
         self.turns.push(Message::new("user", text));
         let reply = self.replies.to(self.question());
-        println!();
+        ui::print::line("")?;
         match reply {
             Ok(Reply::Complete(report)) => {
                 self.turns.push(Message::new("assistant", report.text.clone()));
@@ -145,8 +154,9 @@ impl Chat<'_> {
 
     fn question(&self) -> Question {
         let turns = self.system.iter().chain(&self.turns).cloned().collect();
-        let question =
-            Question::new(Prompt::Conversation(turns), self.threshold, self.tokens_max).sampled(&self.sampling);
+        let question = Question::new(Prompt::Conversation(turns), Threshold::DEFAULT, self.tokens_max)
+            .at(self.threshold)
+            .sampled(&self.sampling);
         match self.mode {
             Some(mode) => question.in_mode(mode),
             None => question,

@@ -1,6 +1,7 @@
 //! An answer that ctrl-c ends. It is read on a thread of its own: whoever waits for the edge cannot wait for a key as well.
 
 use std::{
+    pin::pin,
     process,
     sync::{
         Arc,
@@ -71,27 +72,34 @@ impl<'a> Replies<'a> {
             let ended = edge.ask(&question, &mut |shown| tell.send(shown.into()).map_err(|_| anyhow!("cancelled")));
             let _ = tell.send(Heard::Ended(ended));
         });
+        // Waited for from here on: ctrl-c counts at any moment of the answer, also while text is being shown.
+        let cancelled = self.interruptions.cancelled.notified();
         self.interruptions.answering.store(true, Ordering::SeqCst);
-        let reply = self.runtime.block_on(self.follow(&mut heard));
+        let reply = self.runtime.block_on(follow(&mut heard, cancelled));
         self.interruptions.answering.store(false, Ordering::SeqCst);
         reply
     }
+}
 
-    async fn follow(&self, heard: &mut mpsc::UnboundedReceiver<Heard>) -> anyhow::Result<Reply> {
-        let mut said = String::new();
-        loop {
-            let next = tokio::select! {
-                next = heard.recv() => next.context("the answer broke off")?,
-                () = self.interruptions.cancelled.notified() => return Ok(Reply::Cancelled { shown: said }),
-            };
-            match next {
-                Heard::Text { text, source, degraded } => {
-                    said.push_str(&text);
-                    ui::answer::show(Shown::Text { text: &text, source: &source, degraded })?;
-                }
-                Heard::Degraded(reason) => ui::answer::show(Shown::Degraded(&reason))?,
-                Heard::Ended(answer) => return Ok(Reply::Complete(Box::new(readable(answer?)?))),
+/// Shows what is heard until the answer ends or is cancelled.
+async fn follow(
+    heard: &mut mpsc::UnboundedReceiver<Heard>,
+    cancelled: impl Future<Output = ()>,
+) -> anyhow::Result<Reply> {
+    let mut cancelled = pin!(cancelled);
+    let mut said = String::new();
+    loop {
+        let next = tokio::select! {
+            next = heard.recv() => next.context("the answer broke off")?,
+            () = &mut cancelled => return Ok(Reply::Cancelled { shown: said }),
+        };
+        match next {
+            Heard::Text { text, source, degraded } => {
+                said.push_str(&text);
+                ui::answer::show(Shown::Text { text: &text, source: &source, degraded })?;
             }
+            Heard::Degraded(reason) => ui::answer::show(Shown::Degraded(&reason))?,
+            Heard::Ended(answer) => return Ok(Reply::Complete(Box::new(readable(answer?)?))),
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use collm_core::policy::{Mode, Threshold};
 
-use crate::args::values;
+use crate::args::values::{self, Auto};
 
 pub(super) const HELP: &str = "\
-/mode [MODE]          show or choose who decides: whole, cloud, naive, standalone, collaborative, exact
-/threshold [0..1]     show or choose the confidence from which on the edge's own guess is taken
-/stats                the numbers of the last answer
-/clear                begin a new conversation
-/help                 this text
+/mode [MODE]            show or choose who decides: whole, cloud, naive, standalone, collaborative, exact
+/threshold [auto|0..1]  show or choose the confidence from which on the edge's own guess is taken
+/stats                  the numbers of the last answer
+/clear                  begin a new conversation
+/help                   this text
 ctrl-c ends an answer, ctrl-d the conversation";
 
 /// One line.
@@ -21,7 +21,7 @@ pub(super) enum Said {
     /// `None` asks what it is.
     Mode(Option<Mode>),
     /// `None` asks what it is.
-    Threshold(Option<Threshold>),
+    Threshold(Option<Auto<Threshold>>),
     Stats,
     Clear,
     Help,
@@ -38,7 +38,9 @@ impl Said {
         let mut words = command.split_whitespace();
         match (words.next().unwrap_or_default(), words.next(), words.next()) {
             ("mode", mode, None) => Ok(Self::Mode(mode.map(values::mode).transpose()?)),
-            ("threshold", threshold, None) => Ok(Self::Threshold(threshold.map(values::threshold).transpose()?)),
+            ("threshold", threshold, None) => {
+                Ok(Self::Threshold(threshold.map(values::threshold_or_auto).transpose()?))
+            }
             ("stats", None, None) => Ok(Self::Stats),
             ("clear", None, None) => Ok(Self::Clear),
             ("help" | "?", None, None) => Ok(Self::Help),
@@ -58,7 +60,8 @@ mod tests {
             (" Why? ", Said::Question("Why?".into())),
             ("/mode exact", Said::Mode(Some(Mode::Exact))),
             ("/mode", Said::Mode(None)),
-            ("/threshold 0.8", Said::Threshold(Some(Threshold::DEFAULT))),
+            ("/threshold 0.8", Said::Threshold(Some(Auto::Given(Threshold::DEFAULT)))),
+            ("/threshold auto", Said::Threshold(Some(Auto::Auto))),
             ("/stats", Said::Stats),
             ("/clear ", Said::Clear),
             ("/?", Said::Help),

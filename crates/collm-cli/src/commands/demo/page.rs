@@ -17,6 +17,7 @@ use crate::{
     commands::{interrupted, runtime},
     process::Server,
     ui::{
+        self,
         colour::{FAINT, Painted, STRONG},
         progress::ProgressMode,
     },
@@ -33,9 +34,9 @@ pub(super) fn serve(args: &DemoArgs, port: u16, scene: &Scene, progress: Progres
     let edge = Server::start(&edge(args, port, scene, cores, &cloud))?;
     step.done("took");
     introduce(args, cores);
-    anstream::println!("\n  {}\n", Painted(STRONG, format!("http://{}/", edge.address())));
+    ui::print::line(format_args!("\n  {}\n", Painted(STRONG, format!("http://{}/", edge.address()))))?;
     let advice = "Ask something there, and cut the link while it is answered. Ctrl-c ends it.";
-    anstream::println!("{}", Painted(FAINT, advice));
+    ui::print::line(Painted(FAINT, advice))?;
     runtime()?.block_on(until_ended([("cloud", cloud), ("edge", edge)]))
 }
 

@@ -18,7 +18,12 @@ use self::{
     running::{RunningRow, RunningSummary},
 };
 use super::evidence::{self, KnownAnswers, Subject, WholeAnswers};
-use crate::{args::EvalArgs, prompts, results::ResultFolder, ui::progress::ProgressMode};
+use crate::{
+    args::EvalArgs,
+    prompts,
+    results::ResultFolder,
+    ui::{self, progress::ProgressMode},
+};
 
 /// Everything found out.
 #[derive(Debug, Serialize)]
@@ -78,9 +83,9 @@ pub(super) fn run(args: &EvalArgs, progress: ProgressMode) -> anyhow::Result<()>
         folder.write_summary(&report)?;
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        ui::print::line(serde_json::to_string_pretty(&report)?)?;
     } else {
-        anstream::println!("{}", report::render(&report));
+        ui::print::line(report::render(&report))?;
     }
     Ok(())
 }

@@ -60,13 +60,13 @@ pub(super) fn run(
     exit.gate = Some(gate);
     exit.measure = ConfidenceMeasure::Gate;
     draft.write(out)?;
-    anstream::println!(
+    ui::print::line(format_args!(
         "\nwrote {}; the threshold is next: collm calibrate {} --exits {} --work {}",
         out.display(),
         subject.model.reference,
         out.display(),
         args.work.display()
-    );
+    ))?;
     Ok(())
 }
 

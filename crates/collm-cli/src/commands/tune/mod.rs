@@ -23,7 +23,7 @@ use crate::{
     failure::usage,
     models::{self, Located},
     parts, prompts,
-    ui::{progress::ProgressMode, table},
+    ui::{self, progress::ProgressMode, table},
 };
 
 /// Shortlists whose coverage is told, beside the one that was asked for.
@@ -53,7 +53,7 @@ pub(super) fn run(args: &TuneArgs, progress: ProgressMode) -> anyhow::Result<()>
     write_text(args, &subject, &dialogue, progress)?;
     let corpus = Corpus::read(&args.work, &subject.digest)?;
     let scored = args.shortlist.min(subject.file.hyperparameters().vocabulary as usize);
-    anstream::println!("{}", coverage_table(&subject, &corpus, &dialogue, scored)?);
+    ui::print::line(coverage_table(&subject, &corpus, &dialogue, scored)?)?;
     if let (Some(out), Some(tail)) = (&args.out, &args.tail) {
         let frequencies = Frequencies::of(&corpus, subject.file.hyperparameters().vocabulary as usize);
         return fit::run(args, &subject, (&corpus, &frequencies), (out, &tail.0), progress);
@@ -67,10 +67,10 @@ pub(super) fn run(args: &TuneArgs, progress: ProgressMode) -> anyhow::Result<()>
         None => search_tail(args, &subject, (&corpus, &cost, scored), progress)?,
     };
     let points = frontier::points(&scores, &cost, scored);
-    anstream::println!("\n{}", frontier::table(&points));
+    ui::print::line(format_args!("\n{}", frontier::table(&points)))?;
     if args.search_tail {
         frontier::write(&args.work, &subject.model.reference.to_string(), &points)?;
-        anstream::println!("\n{}", frontier::recommend(&points, subject.upload_at, args.edge_cost));
+        ui::print::line(format_args!("\n{}", frontier::recommend(&points, subject.upload_at, args.edge_cost)))?;
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use crate::{
     commands::demo::Scene,
     experiment::{Experiment, fingerprint},
     prompts,
-    ui::progress::ProgressMode,
+    ui::{self, progress::ProgressMode},
 };
 
 /// What decides which levels there are.
@@ -63,7 +63,7 @@ pub(super) fn run(args: &BenchClientsArgs, progress: ProgressMode) -> anyhow::Re
             folder.write(name, &svg)?;
         }
     }
-    anstream::println!("{}", render(&summary));
+    ui::print::line(render(&summary))?;
     Ok(())
 }
 
