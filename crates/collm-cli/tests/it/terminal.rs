@@ -16,6 +16,9 @@ use crate::harness::{MODEL, Server, collm};
 /// A terminal that is silent for so long has stopped for good.
 const PATIENCE_MS: u64 = 120_000;
 
+/// What the editor says when it leaves a line.
+const LINE_LEFT: &str = "\u{1b}[?2004l";
+
 /// Colour of a token of the whole model.
 const BLUE: &str = "\u{1b}[34m";
 
@@ -87,6 +90,9 @@ fn a_conversation_is_led_by_keys() {
     // Where a line is typed, it drops the line.
     chat.types("/clear but not really");
     chat.terminal.send_control('c').expect("it listens");
+    // What is typed before the next prompt may be dropped with the line.
+    chat.sees(LINE_LEFT);
+    chat.sees("> ");
     chat.types("/threshold 0.5\r");
     chat.sees("\nthreshold 0.5\r\n");
 

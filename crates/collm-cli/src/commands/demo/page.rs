@@ -33,7 +33,7 @@ pub(super) fn serve(args: &DemoArgs, port: u16, scene: &Scene, progress: Progres
     let cloud = Server::start(&cloud(scene, cores))?;
     let edge = Server::start(&edge(args, port, scene, cores, &cloud))?;
     step.done("took");
-    introduce(args, cores);
+    introduce(args, cores)?;
     ui::print::line(format_args!("\n  {}\n", Painted(STRONG, format!("http://{}/", edge.address()))))?;
     let advice = "Ask something there, and cut the link while it is answered. Ctrl-c ends it.";
     ui::print::line(Painted(FAINT, advice))?;
