@@ -168,6 +168,8 @@ const STEPS = {
   },
 
   async "draws what it measured"(run) {
+    // A new conversation: in one that repeats itself the edge is sure of everything.
+    await run.fresh();
     await run.choose({ mode: "collaborative", tokens: 40 });
     const { report } = await run.ask("And on the moon?");
     const count = (selector) => run.page.locator(selector).count();
