@@ -173,9 +173,9 @@ impl Script {
         match output {
             edge::Output::Connect(stream, open) => {
                 self.stream = Some(stream);
-                self.to_cloud(stream, ToCloud::Open(open));
+                self.tell_cloud(stream, ToCloud::Open(open));
             }
-            edge::Output::Transmit(stream, frame) => self.to_cloud(stream, frame),
+            edge::Output::Transmit(stream, frame) => self.tell_cloud(stream, frame),
             edge::Output::Disconnect(stream) => {
                 let peer = peer(stream);
                 timed(&mut self.cloud_took, || self.cloud.handle_link_down(self.now, peer));
@@ -188,7 +188,7 @@ impl Script {
         }
     }
 
-    fn to_cloud(&mut self, stream: StreamId, frame: ToCloud) {
+    fn tell_cloud(&mut self, stream: StreamId, frame: ToCloud) {
         timed(&mut self.cloud_took, || self.cloud.handle_frame(self.now, peer(stream), frame));
     }
 

@@ -154,7 +154,7 @@ impl Cloud for Tap {
 async fn pass_up(mut incoming: Streaming<EdgeFrame>, up: mpsc::UnboundedSender<EdgeFrame>, tape: Arc<Tape>) {
     while let Ok(Some(message)) = incoming.message().await {
         let closes = matches!(message.frame, Some(Frame::Close(_)));
-        tape.write(Seen::Said(message.clone()));
+        tape.write(Seen::Said(Box::new(message.clone())));
         // A cloud that is gone has told the edge so.
         let _ = up.send(message);
         if closes {

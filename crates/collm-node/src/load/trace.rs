@@ -8,7 +8,7 @@ use collm_wire::proto::EdgeFrame;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Seen {
     /// The edge sent a frame.
-    Said(EdgeFrame),
+    Said(Box<EdgeFrame>),
     /// The cloud sent a frame.
     Heard,
     /// The edge told its requester a token.
@@ -27,7 +27,7 @@ pub(super) struct Step {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Does {
-    Say(EdgeFrame),
+    Say(Box<EdgeFrame>),
     /// Tell the requester a token.
     Tell,
 }
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_step_follows_from_what_was_done_or_heard_last() {
-        let said = || Seen::Said(ToCloud::Close.into());
+        let said = || Seen::Said(Box::new(ToCloud::Close.into()));
         // Computes 5 ms, sends, hears after 20 ms, tells 1 ms later, computes 9 ms more, sends.
         let seen = vec![
             (5 * MS, said()),
