@@ -27,9 +27,11 @@ pub fn crossings(points: &[(f64, f64, f64)]) -> Vec<f64> {
 mod tests {
     use super::*;
 
+    type Points = &'static [(f64, f64, f64)];
+
     #[test]
     fn lines_cross_where_straight_lines_between_their_points_do() {
-        let cases: [(&[(f64, f64, f64)], &[f64]); 8] = [
+        let cases: [(Points, &[f64]); 8] = [
             // From 1 above to 3 below: a quarter of the way.
             (&[(0.0, 11.0, 10.0), (40.0, 10.0, 13.0)], &[10.0]),
             (&[(0.0, 1.0, 2.0), (5.0, 1.0, 2.0)], &[]),
