@@ -60,8 +60,10 @@ impl Stage {
         let part = scene.parts.edge.display().to_string();
         let url = format!("http://{}", link.local_addr());
         // Every answer starts from nothing: what was kept of the same prompt in another mode would be no part of a comparison.
+        // Nor would an answer that the edge went on with alone because a long prompt kept its cloud busy.
         let measure = measure(scene.confidence);
-        let arguments = ["--part", &part, "--cloud", &url, "--confidence", measure, "--keep", "0s"];
+        let arguments =
+            ["--part", &part, "--cloud", &url, "--confidence", measure, "--keep", "0s", "--deadline", "30s"];
         let edge = Server::start(&edge(cores.edge, &arguments))?;
         step.done("took");
         let files = Files { whole: scene.model.path.display().to_string(), upload_at: scene.upload_at };

@@ -19,7 +19,11 @@ pub(super) fn cloud(scene: &Scene, sessions: u32) -> anyhow::Result<Server> {
 /// An edge that finds its cloud at `url`, and keeps nothing between two answers.
 pub(super) fn edge(scene: &Scene, url: &str) -> anyhow::Result<Server> {
     let part = scene.parts.edge.display().to_string();
-    start("edge", Cores::choose().edge, &["--part", &part, "--cloud", url, "--keep", "0s", "--slots", "1"])
+    start(
+        "edge",
+        Cores::choose().edge,
+        &["--part", &part, "--cloud", url, "--keep", "0s", "--deadline", "30s", "--slots", "1"],
+    )
 }
 
 fn start(command: &str, core: u32, own: &[&str]) -> anyhow::Result<Server> {
