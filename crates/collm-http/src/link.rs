@@ -27,9 +27,9 @@ async fn switch(State(link): State<LinkControl>, mut fields: Fields) -> Result<J
     let cut = fields.require("cut")?;
     fields.refuse_rest()?;
     if cut {
-        link.cut()
+        link.cut();
     } else {
-        link.restore()
+        link.restore();
     }
     Ok(Json(LinkReport::of(&link)))
 }

@@ -59,7 +59,7 @@ mod tests {
 
     use super::*;
 
-    fn told(circumstances: Value) -> Vec<(&'static str, String)> {
+    fn told(circumstances: &Value) -> Vec<(&'static str, String)> {
         let mut stats = json!({
             "total_ms": 1200.0, "first_token_ms": 100.0, "time_per_token_ms": null, "edge_compute_ms": 0.0,
             "cloud_compute_ms": 300.0, "waited_ms": 0.0, "network_ms": 0.0, "bytes_up": 0, "bytes_down": 0,
@@ -77,14 +77,14 @@ mod tests {
         });
         let expected = "the network helped: 1.20 s instead of an estimated 1.90 s (cloud only) or 800 ms (edge only); \
                         the cloud computed 300 ms instead of 1.50 s and corrected 5 of 64 token(s)";
-        assert_eq!(told(json!({"comparison": comparison})), [("did it help", expected.to_owned())]);
+        assert_eq!(told(&json!({"comparison": comparison})), [("did it help", expected.to_owned())]);
     }
 
     #[test]
     fn nothing_is_said_of_what_was_not_measured() {
         let comparison = json!({"verdict": null, "edge_only_ms": 800.0, "corrected": 5});
-        assert_eq!(told(json!({"comparison": comparison})), []);
-        assert_eq!(told(json!({"comparison": null, "auto": null, "budget": null})), []);
+        assert_eq!(told(&json!({"comparison": comparison})), []);
+        assert_eq!(told(&json!({"comparison": null, "auto": null, "budget": null})), []);
     }
 
     #[test]
@@ -93,7 +93,7 @@ mod tests {
             "target": "cloud=20%", "kept": true, "threshold_last": 0.5, "threshold_lowest": 0.25, "threshold_highest": null,
         });
         let auto = json!({"sentence": "at the edge, since it is near", "fell_after": 3});
-        let rows = told(json!({"budget": budget, "auto": auto}));
+        let rows = told(&json!({"budget": budget, "auto": auto}));
         assert_eq!(rows[0].1, "at the edge, since it is near; from token 4 on");
         assert_eq!(rows[1].1, "cloud=20% kept; threshold 0.500 at the end, from 0.250 to everything asked");
     }

@@ -133,7 +133,7 @@ mod tests {
         let bytes = scale.to_le_bytes();
         match encoding {
             Encoding::Int8 => {
-                row[INT8_SCALE_BYTES * ((width as usize - 1) / INT8_GROUP)..][..2].copy_from_slice(&bytes[2..])
+                row[INT8_SCALE_BYTES * ((width as usize - 1) / INT8_GROUP)..][..2].copy_from_slice(&bytes[2..]);
             }
             _ => row[..ROTATED_SCALE_BYTES].copy_from_slice(&bytes),
         }
