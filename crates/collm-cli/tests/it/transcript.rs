@@ -132,7 +132,7 @@ impl Transcript {
         for line in stdout(output).lines() {
             writeln!(self.text, "{line}").expect("memory");
         }
-        for line in stderr(output).lines() {
+        for line in stderr(output).lines().filter(|line| !is_progress(line)) {
             writeln!(self.text, "2> {line}").expect("memory");
         }
         match output.status.code() {
@@ -147,6 +147,11 @@ impl Transcript {
     pub(crate) fn check(&self, name: &str) {
         check("snapshots", name, &self.text, &self.hidden);
     }
+}
+
+/// What is only said where something takes long, as on a busy machine.
+fn is_progress(line: &str) -> bool {
+    line.contains(" took ") || line.starts_with("fetching")
 }
 
 /// Compares text with `FOLDER/NAME.snap`.
