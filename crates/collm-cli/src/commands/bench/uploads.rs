@@ -142,7 +142,7 @@ impl Report {
         let baseline = measured.iter().find(|measured| measured.encoding == BASELINE);
         let baseline = baseline.and_then(|measured| measured.counts.as_ref().ok());
         Self {
-            model: subject.scene.model.path.display().to_string(),
+            model: subject.scene.model.reference.to_string(),
             model_sha256: subject.digest.to_string(),
             upload_at: subject.scene.upload_at,
             width,
