@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
 use collm_core::{
-    cloud::{self, Cloud, CloudConfig, PeerId, Prefill},
+    cloud::{self, Ahead, Cloud, CloudConfig, PeerId},
     edge::{
         self, Ablation, BreakerConfig, Edge, EdgeConfig, Event, JobOutcome, Request, SecondStage, Stage, Stats,
         StreamId,
@@ -278,7 +278,7 @@ fn cloud_config(context: u32) -> CloudConfig {
         slots: 1,
         batch_rows_max: 256,
         block_rows: 64,
-        prefill: Prefill::Ahead,
+        ahead: Ahead::Everything,
         contexts_max: 1,
         states_bytes_max: 1 << 30,
         encodings: Encoding::ALL.into(),

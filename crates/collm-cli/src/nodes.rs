@@ -272,7 +272,7 @@ impl CloudSetup {
             slots: memory.slots,
             batch_rows_max: memory.batch_rows,
             block_rows: BLOCK_ROWS as u32,
-            prefill: memory.prefill.into(),
+            ahead: memory.ahead.into(),
             contexts_max: memory.sessions,
             states_bytes_max: memory.states_memory,
             idle_max: memory.idle,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use collm_core::{
-    cloud::{Batch, BatchInput, BatchOutcome, Cloud, CloudConfig, Output, PeerId, Prefill},
+    cloud::{Ahead, Batch, BatchInput, BatchOutcome, Cloud, CloudConfig, Output, PeerId},
     frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, ToCloud, ToEdge},
     ids::{Epoch, Position, SessionId, TokenId},
     sampling::{Choice, Sampling, Scored},
@@ -32,7 +32,7 @@ fn config(slots: u32, batch_rows_max: u32) -> CloudConfig {
         slots,
         batch_rows_max,
         block_rows: 4,
-        prefill: Prefill::OnAsk,
+        ahead: Ahead::Nothing,
         contexts_max: 16,
         states_bytes_max: 1 << 20,
         idle_max: Duration::from_secs(30),
@@ -55,8 +55,12 @@ fn open(session: u64, feed: Feed) -> ToCloud {
 }
 
 fn states(rows: usize) -> ToCloud {
+    states_from(0, rows)
+}
+
+fn states_from(first: u32, rows: usize) -> ToCloud {
     let block = StateBlock::parse(Encoding::F16, 1, vec![0; rows * 2].into()).expect("zeros are finite");
-    ToCloud::States { epoch: Epoch(0), first: Position(0), block, tokens: vec![] }
+    ToCloud::States { epoch: Epoch(0), first: Position(first), block, tokens: vec![] }
 }
 
 fn ask(position: u32) -> ToCloud {
@@ -158,7 +162,7 @@ fn computed(ms: u64) -> BatchOutcome {
 
 #[test]
 fn prompts_are_computed_ahead_in_whole_blocks_and_answers_are_not() {
-    let (mut cloud, peer) = (Cloud::new(CloudConfig { prefill: Prefill::Ahead, ..config(1, 64) }), PeerId(1));
+    let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead: Ahead::Prompts, ..config(1, 64) }), PeerId(1));
     // A prompt of ten, and two positions of the answer.
     for frame in [open(1, Feed::States(Encoding::F16)), states(12)] {
         cloud.handle_frame(at(0), peer, frame);
@@ -187,8 +191,32 @@ fn prompts_are_computed_ahead_in_whole_blocks_and_answers_are_not() {
 }
 
 #[test]
+fn answers_are_computed_ahead_but_for_their_newest_position() {
+    let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead: Ahead::Everything, ..config(1, 64) }), PeerId(1));
+    cloud.handle_frame(at(0), peer, open(1, Feed::States(Encoding::F16)));
+    cloud.handle_frame(at(0), peer, states(9));
+    let whole_blocks = [(0, 4), (4, 4)];
+    for expected in whole_blocks {
+        assert_eq!(wanted(&mut cloud), Some(expected));
+        cloud.handle_compute(at(1), computed(1));
+    }
+    assert_eq!(wanted(&mut cloud), None, "the prompt of ten is not here yet");
+    cloud.handle_frame(at(2), peer, states_from(9, 7));
+    // What has a part in the answer is never a whole block.
+    for expected in [(8, 3), (11, 4)] {
+        assert_eq!(wanted(&mut cloud), Some(expected));
+        cloud.handle_compute(at(3), computed(1));
+    }
+    assert_eq!(wanted(&mut cloud), None, "the newest may be asked about");
+    cloud.handle_frame(at(4), peer, ask(15));
+    let (_, batch) = drain(&mut cloud);
+    let batch = batch.expect("the ask is served");
+    assert_eq!((batch.parts[0].first.0, batch.parts[0].scores.len()), (15, 1), "nothing is computed twice");
+}
+
+#[test]
 fn no_session_loses_its_slot_to_a_prompt_that_nobody_asks_about() {
-    let mut cloud = Cloud::new(CloudConfig { prefill: Prefill::Ahead, ..config(1, 64) });
+    let mut cloud = Cloud::new(CloudConfig { ahead: Ahead::Prompts, ..config(1, 64) });
     let (first, second) = (PeerId(1), PeerId(2));
     cloud.handle_frame(at(0), first, open(1, Feed::States(Encoding::F16)));
     cloud.handle_frame(at(0), first, states(4));

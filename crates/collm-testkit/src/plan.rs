@@ -3,7 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use collm_core::{
-    cloud::{CloudConfig, Prefill},
+    cloud::{Ahead, CloudConfig},
     edge::{Ablation, BreakerConfig, EdgeConfig, Request, SecondStage},
     frame::Identity,
     ids::{SessionId, TokenId},
@@ -202,7 +202,8 @@ impl CloudPlan {
                 slots: 16,
                 batch_rows_max: 64,
                 block_rows: 16,
-                prefill: Prefill::Ahead,
+                // Scenarios count batches and milliseconds of what they ask.
+                ahead: Ahead::Nothing,
                 contexts_max: 64,
                 states_bytes_max: 1 << 20,
                 idle_max: Duration::from_secs(30),

@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use collm_core::{
     budget::{Budget, Target},
-    cloud::Prefill,
+    cloud::Ahead,
     edge::{Ablation, BreakerConfig, Request, SecondStage},
     grammar::{Expression, Grammar},
     ids::{SessionId, TokenId},
@@ -252,7 +252,7 @@ impl Draft {
         }
         config.batch_rows_max = random.count(1..=40);
         config.block_rows = random.count(1..=20);
-        config.prefill = random.pick(&[Prefill::Ahead, Prefill::OnAsk]);
+        config.ahead = random.pick(&[Ahead::Nothing, Ahead::Prompts, Ahead::Everything]);
         if self.profile.is_tight() {
             config.slots = random.count(1..=3);
             config.contexts_max = random.count(1..=6);

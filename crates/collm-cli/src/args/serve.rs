@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, ValueEnum};
-use collm_core::{budget::Target, cloud::Prefill, confidence::ConfidenceMeasure, policy::Threshold};
+use collm_core::{budget::Target, cloud::Ahead, confidence::ConfidenceMeasure, policy::Threshold};
 use collm_http::Origin;
 use collm_link::LinkSpec;
 
@@ -76,9 +76,10 @@ pub(crate) struct CloudMemoryArgs {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..=4096))]
     pub(crate) batch_rows: u32,
 
-    /// When to compute prompts: ahead, as they come up, or on-ask, which costs nothing for those that are never asked about
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = PrefillChoice::Ahead)]
-    pub(crate) prefill: PrefillChoice,
+    /// What to compute while nobody asks. Nothing costs nothing for sessions that never ask; everything lets an ask wait for its own
+    /// position only
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = AheadChoice::Everything)]
+    pub(crate) ahead: AheadChoice,
 
     /// Bytes for hidden states of all sessions together
     #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = values::bytes)]
@@ -89,18 +90,20 @@ pub(crate) struct CloudMemoryArgs {
     pub(crate) idle: Duration,
 }
 
-/// [`Prefill`] as people write it.
+/// [`Ahead`] as people write it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PrefillChoice {
-    Ahead,
-    OnAsk,
+pub(crate) enum AheadChoice {
+    Nothing,
+    Prompts,
+    Everything,
 }
 
-impl From<PrefillChoice> for Prefill {
-    fn from(choice: PrefillChoice) -> Self {
+impl From<AheadChoice> for Ahead {
+    fn from(choice: AheadChoice) -> Self {
         match choice {
-            PrefillChoice::Ahead => Self::Ahead,
-            PrefillChoice::OnAsk => Self::OnAsk,
+            AheadChoice::Nothing => Self::Nothing,
+            AheadChoice::Prompts => Self::Prompts,
+            AheadChoice::Everything => Self::Everything,
         }
     }
 }

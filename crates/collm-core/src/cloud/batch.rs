@@ -1,13 +1,13 @@
 //! What the engine computes next: rows of every session with an open question, in one batch.
 //!
 //! One batch runs at a time. Sessions are served by the age of their questions; when several wait, each first gets an equal share
-//! of the rows, so that one long prompt does not hold up many short questions. While nobody asks, prompts are computed ahead, a block
-//! at a time, so that a question that comes meanwhile waits for no more than that.
+//! of the rows, so that one long prompt does not hold up many short questions. While nobody asks, what came up is computed ahead, a
+//! block at most at a time, so that a question that comes meanwhile waits for no more than that.
 
 use std::{ops::Range, time::Duration};
 
 use super::{
-    Batch, BatchOutcome, BatchPart, Cloud, Output, Prefill, admission,
+    Batch, BatchOutcome, BatchPart, Cloud, Output, admission,
     context::{Context, Question, Unbilled, Wanted},
 };
 use crate::{
@@ -47,8 +47,8 @@ impl Cloud {
         let shares = shares(&wanted, self.config.batch_rows_max, self.config.block_rows);
         let asked = waiting.into_iter().zip(shares).map(|((session, _), rows)| (session, rows));
         let mut work: Vec<(SessionId, u32)> = asked.filter(|(_, rows)| *rows > 0).collect();
-        if work.is_empty() && self.config.prefill == Prefill::Ahead {
-            work.extend(self.block_ahead(now));
+        if work.is_empty() {
+            work.extend(self.rows_ahead(now));
         }
         if !work.is_empty() {
             self.compute(now, &work);
@@ -69,19 +69,19 @@ impl Cloud {
         self.outputs.push_back(Output::Compute(batch));
     }
 
-    /// The next block of a prompt that nothing is asked about yet, of the session that sent nothing for longest. Nobody loses a slot over
-    /// it but those who are parked.
-    fn block_ahead(&mut self, now: Time) -> Option<(SessionId, u32)> {
-        let peers = &self.peers;
+    /// Rows that nothing is asked about yet, of the session that was served longest ago. Nobody loses a slot over them but those who are
+    /// parked.
+    fn rows_ahead(&mut self, now: Time) -> Option<(SessionId, u32)> {
+        let (peers, ahead) = (&self.peers, self.config.ahead);
         let gives_way = |context: &Context| context.slot.is_some() && Self::is_parked(peers, context);
         let can_have_slot = !self.free_slots.is_empty() || self.contexts.values().any(gives_way);
         let wants = |context: &&Context| {
             let in_use = context.peer.is_some() && !Self::is_parked(peers, context);
-            in_use && context.has_block_ahead() && (context.slot.is_some() || can_have_slot)
+            in_use && context.rows_ahead(ahead) > 0 && (context.slot.is_some() || can_have_slot)
         };
         let session = self.contexts.values().filter(wants).min_by_key(|context| context.used)?.session;
         let taken = self.give_slot(now, session, Claim::Ahead);
-        taken.then_some((session, self.config.block_rows.min(self.config.batch_rows_max)))
+        taken.then(|| (session, self.contexts[&session].rows_ahead(ahead).min(self.config.batch_rows_max)))
     }
 
     /// Books a finished batch: answers what was asked, and lets generating sessions go on.
@@ -230,7 +230,7 @@ impl Cloud {
 enum Claim {
     /// A question waits.
     Asked,
-    /// A prompt may be asked about later.
+    /// Something may be asked later.
     Ahead,
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{BatchInput, PeerId, Scoring};
+use super::{Ahead, BatchInput, PeerId, Scoring};
 use crate::{
     frame::{Ask, Feed, Open},
     ids::{Epoch, Position, SessionId, SlotId, TokenId},
@@ -211,21 +211,34 @@ impl Context {
         !goes_on
     }
 
-    /// Rows to compute next: up to the last open question, but never the whole of a block that the answer has a part in.
+    /// Rows to compute next for the questions that are open.
     pub(super) fn rows_wanted(&self) -> u32 {
+        self.rows_to(self.work.last_position().map_or(self.computed, |position| self.end_of_block(position)))
+    }
+
+    /// Rows of the next batch on the way to `end`, but never the whole of a block that the answer has a part in.
+    fn rows_to(&self, end: u32) -> u32 {
         let block_rows = self.block_rows;
-        let end = self.work.last_position().map_or(self.computed, |position| self.end_of_block(position));
         let answer_block = self.prompt / block_rows * block_rows;
         let next_block = self.computed.max(answer_block).div_ceil(block_rows).saturating_mul(block_rows);
         let limit = next_block.saturating_add(block_rows - 1).max(self.computed + 1);
         end.min(limit) - self.computed
     }
 
-    /// Whether a whole block of the prompt is here, is next, and nothing is asked about it or before it.
-    pub(super) fn has_block_ahead(&self) -> bool {
-        let known = self.held.rows().min(self.prompt);
-        let at_border = self.computed.is_multiple_of(self.block_rows);
-        self.work.is_idle() && at_border && self.computed + self.block_rows <= known
+    /// Rows to compute next while nothing is asked: a whole block of the prompt, or what there is of the answer and of the block that it
+    /// begins in, but for the newest position, which would be computed again if it were asked about.
+    pub(super) fn rows_ahead(&self, ahead: Ahead) -> u32 {
+        if !self.work.is_idle() || ahead == Ahead::Nothing {
+            return 0;
+        }
+        let (held, block_end) = (self.held.rows(), self.computed + self.block_rows);
+        if block_end <= self.prompt {
+            let is_whole = self.computed.is_multiple_of(self.block_rows) && block_end <= held;
+            return if is_whole { self.block_rows } else { 0 };
+        }
+        let end = held.saturating_sub(1);
+        let is_known = ahead == Ahead::Everything && self.prompt <= held && self.computed < end;
+        if is_known { self.rows_to(end) } else { 0 }
     }
 
     /// Where to stop after a question: behind it, but a prompt's block is computed whole or to the prompt's end.

@@ -43,8 +43,8 @@ pub struct CloudConfig {
     /// Rows that the engine computes together in its fastest way; at least 1. A prompt is computed in whole blocks wherever it has
     /// them, what follows never is (invariant 16).
     pub block_rows: u32,
-    /// When prompts are computed.
-    pub prefill: Prefill,
+    /// What is computed while nobody asks.
+    pub ahead: Ahead,
     /// Sessions held at once, with key-value memory or not. More are refused as busy.
     pub contexts_max: u32,
     /// Bytes of hidden states held for all sessions together.
@@ -56,14 +56,17 @@ pub struct CloudConfig {
     pub hold: Duration,
 }
 
-/// When a cloud computes the prompt of a session. Nothing of an answer is computed before it is needed.
+/// What a cloud computes while nobody asks, so that an ask waits for its own position and not for all that came up since the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Prefill {
-    /// Block by block as it comes up, while nothing is asked: the first ask waits for its own position and not for the prompt.
+pub enum Ahead {
+    /// A session that never asks costs nothing.
+    Nothing,
+    /// Prompts, block by block. The positions of an answer wait for an ask and are computed together, which is cheaper where an engine
+    /// computes several rows in little more time than one.
+    Prompts,
+    /// Prompts and answers, all but a session's newest position: it is the one that may be asked about next.
     #[default]
-    Ahead,
-    /// At the first ask: a session that never asks costs nothing.
-    OnAsk,
+    Everything,
 }
 
 impl CloudConfig {

@@ -13,7 +13,7 @@ use std::{
 
 use axum::http::StatusCode;
 use collm_core::{
-    cloud::{CloudConfig, Prefill},
+    cloud::{Ahead, CloudConfig},
     ids::TokenId,
     limits::Limits,
     policy::Mode,
@@ -189,7 +189,7 @@ fn cloud_config() -> CloudConfig {
         slots: 2,
         batch_rows_max: 32,
         block_rows: 8,
-        prefill: Prefill::OnAsk,
+        ahead: Ahead::Nothing,
         contexts_max: 2,
         states_bytes_max: 1 << 20,
         encodings: Encoding::ALL.into(),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use collm_core::{
-    cloud::{CloudConfig, Prefill},
+    cloud::{Ahead, CloudConfig},
     edge::{Ablation, BreakerConfig, EdgeConfig, PromptToken, Request, SecondStage, Source, Token},
     frame::Identity,
     ids::{SessionId, SlotId, TokenId},
@@ -71,7 +71,8 @@ pub(crate) fn cloud_options() -> CloudOptions {
         slots: 4,
         batch_rows_max: 32,
         block_rows: 32,
-        prefill: Prefill::Ahead,
+        // Tests count the batches of what they ask.
+        ahead: Ahead::Nothing,
         contexts_max: 8,
         states_bytes_max: 1 << 20,
         idle_max: Duration::from_secs(60),
