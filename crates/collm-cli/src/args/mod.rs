@@ -31,7 +31,7 @@ pub(crate) use self::{
     link::LinkArgs,
     model::{ExitsChoice, InspectArgs, LsArgs, PullArgs, RmArgs, SplitArgs, SplitShapeArgs},
     run::{RunArgs, WhoArgs},
-    serve::{CloudArgs, CloudMemoryArgs, DoctorArgs, EdgeArgs, PsArgs},
+    serve::{AheadChoice, CloudArgs, CloudMemoryArgs, DoctorArgs, EdgeArgs, PsArgs},
     tune::TuneArgs,
 };
 

@@ -91,11 +91,23 @@ pub(crate) struct CloudMemoryArgs {
 }
 
 /// [`Ahead`] as people write it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, ValueEnum)]
 pub(crate) enum AheadChoice {
     Nothing,
     Prompts,
+    #[default]
     Everything,
+}
+
+impl AheadChoice {
+    /// The word for it on a command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Prompts => "prompts",
+            Self::Everything => "everything",
+        }
+    }
 }
 
 impl From<AheadChoice> for Ahead {

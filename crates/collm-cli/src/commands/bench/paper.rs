@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, figures, judge, measure};
 use crate::{
-    args::{BenchPaperArgs, values::Auto},
+    args::{AheadChoice, BenchPaperArgs, values::Auto},
     bars,
     commands::demo::Scene,
     experiment::{Experiment, fingerprint},
@@ -86,6 +86,7 @@ fn variants() -> Vec<Variant> {
         without("without parallel upload", Ablation::ParallelUpload),
         without("without f16", Ablation::HalfPrecision),
         without("without context manager", Ablation::ContextManager).slow(),
+        still("without computing ahead", Auto::Given(Threshold::DEFAULT)).with_cloud(AheadChoice::Nothing),
         still("without early exit", Auto::Given(Threshold::NEVER)),
     ]
 }

@@ -8,7 +8,7 @@ use collm_core::{ids::TokenId, policy::Mode};
 use super::{CONTEXT, Scene, stage::Stage};
 use crate::{
     agreement::Judge,
-    args::DemoArgs,
+    args::{AheadChoice, DemoArgs},
     client::{EdgeClient, Question},
     report::Report,
     ui::{
@@ -32,7 +32,7 @@ impl Comparison {
         for mode in [Mode::Collaborative, Mode::Exact, Mode::Standalone, Mode::Naive, Mode::Cloud, Mode::Whole] {
             step.now(mode.name());
             match mode {
-                Mode::Cloud => stage.exchange_cloud()?,
+                Mode::Cloud => stage.exchange_cloud(AheadChoice::default())?,
                 Mode::Whole => stage.exchange_edge()?,
                 Mode::Collaborative | Mode::Exact | Mode::Auto | Mode::Standalone | Mode::Naive => {}
             }

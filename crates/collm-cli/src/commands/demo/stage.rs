@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 use super::{CONTEXT, Scene};
 use crate::{
-    args::values::Auto,
+    args::{AheadChoice, values::Auto},
     client::EdgeClient,
     process::{self, Server},
     ui::progress::ProgressMode,
@@ -88,14 +88,13 @@ impl Stage {
         self.link.control().reshape(spec).context("no such link can be emulated")
     }
 
-    /// In place of the cloud with its part, one with the whole model: what cloud mode needs.
-    pub(in crate::commands) fn exchange_cloud(&mut self) -> anyhow::Result<()> {
+    /// In place of the cloud with its part, one with the whole model, which is what cloud mode needs.
+    pub(in crate::commands) fn exchange_cloud(&mut self, ahead: AheadChoice) -> anyhow::Result<()> {
         // Ended first: the next one listens where it did.
         self.cloud_process = None;
         let upload_at = self.files.upload_at.to_string();
-        let arguments =
-            cloud(self.cores.cloud, self.cloud_address, &["--model", &self.files.whole, "--upload-at", &upload_at]);
-        self.cloud_process = Some(Server::start(&arguments)?);
+        let file = ["--model", &self.files.whole, "--upload-at", &upload_at, "--ahead", ahead.name()];
+        self.cloud_process = Some(Server::start(&cloud(self.cores.cloud, self.cloud_address, &file))?);
         Ok(())
     }
 

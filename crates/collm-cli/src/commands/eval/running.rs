@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::figure::Figure;
 use crate::{
     agreement::Judge,
-    args::{EvalArgs, values::Auto},
+    args::{AheadChoice, EvalArgs, values::Auto},
     client::{Prompt, Question},
     commands::{
         demo::stage::Stage,
@@ -154,7 +154,7 @@ fn ask(
     let mut stage = Stage::open(&subject.scene, LinkSpec::PERFECT, &runtime, progress)?;
     if variants.iter().any(|variant| variant.mode == Mode::Cloud) {
         // The cloud part cannot read a prompt.
-        stage.exchange_cloud()?;
+        stage.exchange_cloud(AheadChoice::default())?;
     }
     let mut step = progress.step("answering in the modes");
     let mut rows = Vec::new();

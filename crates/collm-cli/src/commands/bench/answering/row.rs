@@ -1,16 +1,21 @@
 //! One answer, and how it is come by.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, ensure};
 use collm_core::policy::Mode;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
 
 use super::{
     Plan, Timetable, Variant,
     plan::{Run, rtt_ms},
 };
 use crate::{
+    args::AheadChoice,
     commands::{
         demo::{Scene, stage::Stage},
         runtime,
@@ -45,12 +50,10 @@ pub(in crate::commands::bench) fn measure(
     let (left, mut timetable) = left(plan, experiment.rows());
     let Some(first) = left.first() else { return Ok(()) };
     let runtime = runtime()?;
-    let mut stage = Stage::open(scene, plan.link(Duration::ZERO), &runtime, progress)?;
-    // The whole model serves every variant; the part would not serve cloud-only.
-    stage.exchange_cloud()?;
-    warm_up(plan, &stage)?;
+    let stages = stages(plan, scene, &runtime, progress)?;
+    let reshape = |rtt| stages.values().try_for_each(|stage| stage.reshape(plan.link(rtt)));
     let mut link = first.rtt;
-    stage.reshape(plan.link(link))?;
+    reshape(link)?;
     let mut step = progress.step("measuring");
     for run in left {
         let (undone, total) = timetable.counts();
@@ -58,14 +61,34 @@ pub(in crate::commands::bench) fn measure(
         step.runs(total - undone, total, timetable.left(), &detail);
         if link != run.rtt {
             link = run.rtt;
-            stage.reshape(plan.link(link))?;
+            reshape(link)?;
         }
         let began = Instant::now();
-        experiment.add(answer(plan, &stage, &run)?)?;
+        experiment.add(answer(plan, &stages[&run.variant.cloud], &run)?)?;
         timetable.took(run.kind(), began.elapsed());
     }
     step.done("took");
     Ok(())
+}
+
+/// An edge and a cloud, ready to answer, for each kind of cloud that variants need. Those that have nothing to do take no time.
+fn stages(
+    plan: &Plan,
+    scene: &Scene,
+    runtime: &Runtime,
+    progress: ProgressMode,
+) -> anyhow::Result<BTreeMap<AheadChoice, Stage>> {
+    let mut stages = BTreeMap::new();
+    for cloud in plan.variants.iter().map(|variant| variant.cloud) {
+        if let Entry::Vacant(entry) = stages.entry(cloud) {
+            let mut stage = Stage::open(scene, plan.link(Duration::ZERO), runtime, progress)?;
+            // The whole model serves every variant; the part would not serve cloud-only.
+            stage.exchange_cloud(cloud)?;
+            warm_up(plan, &stage)?;
+            entry.insert(stage);
+        }
+    }
+    Ok(stages)
 }
 
 /// Runs without a row, and how long they will take.

@@ -6,7 +6,7 @@ use collm_core::{
 };
 
 use crate::{
-    args::values::Auto,
+    args::{AheadChoice, values::Auto},
     client::{Prompt, Question},
 };
 
@@ -22,6 +22,8 @@ pub(in crate::commands::bench) struct Variant {
     /// Goes on while the cloud is asked.
     pub(in crate::commands::bench) ahead: bool,
     pub(in crate::commands::bench) without: Ablation,
+    /// What its cloud computes while it is not asked.
+    pub(in crate::commands::bench) cloud: AheadChoice,
     /// Takes so long that fewer prompts have to do.
     pub(in crate::commands::bench) slow: bool,
 }
@@ -29,7 +31,15 @@ pub(in crate::commands::bench) struct Variant {
 impl Variant {
     /// As the product answers in this mode.
     pub(in crate::commands::bench) fn new(name: &'static str, mode: Mode) -> Self {
-        Self { name, mode, threshold: Auto::Auto, ahead: true, without: Ablation::Nothing, slow: false }
+        Self {
+            name,
+            mode,
+            threshold: Auto::Auto,
+            ahead: true,
+            without: Ablation::Nothing,
+            cloud: AheadChoice::default(),
+            slow: false,
+        }
     }
 
     /// Taking guesses from this confidence on.
@@ -44,6 +54,11 @@ impl Variant {
 
     pub(in crate::commands::bench) fn without(self, without: Ablation) -> Self {
         Self { without, ..self }
+    }
+
+    /// Answered by a cloud of this kind.
+    pub(in crate::commands::bench) fn with_cloud(self, cloud: AheadChoice) -> Self {
+        Self { cloud, ..self }
     }
 
     pub(in crate::commands::bench) fn slow(self) -> Self {
