@@ -199,9 +199,11 @@ pub struct Answer {
     pub log_probs: Option<LogProbs>,
     /// Engine time that went into this ask: its share of its batch, and of those before it that led there.
     pub compute: Duration,
-    /// Time the ask waited in the cloud without being computed.
+    /// Positions that this time went into; 0 where that is not known.
+    pub rows: u32,
+    /// Time the ask waited in the cloud beyond that: for batches of others, and for its neighbours in its own.
     pub queued: Duration,
-    /// Engine time on this session since its last answer that no ask waited for: prompts computed ahead, rows that a rollback made
+    /// Engine time on this session since its last answer that no ask waited for: what was computed ahead, rows that a rollback made
     /// void.
     pub unasked: Duration,
 }

@@ -117,7 +117,8 @@ impl SessionParser {
             epoch: epoch(states.epoch)?,
             first: position(states.first_position)?,
             tokens: self.told_tokens(&states.tokens, rows)?,
-            block: StateBlock::parse(encoding, self.width, states.rows)?,
+            // Copied: what is kept must not keep the frame, which may be much larger, in memory.
+            block: StateBlock::parse(encoding, self.width, Bytes::copy_from_slice(&states.rows))?,
         })
     }
 
@@ -173,6 +174,7 @@ impl SessionParser {
             compute: Duration::from_nanos(answer.compute_ns),
             queued: Duration::from_nanos(answer.queued_ns),
             unasked: Duration::from_nanos(answer.unasked_ns),
+            rows: answer.rows,
         }))
     }
 

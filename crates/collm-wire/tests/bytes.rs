@@ -102,15 +102,16 @@ fn frames_of_the_cloud() {
         compute: Duration::from_nanos(4),
         queued: Duration::from_nanos(5),
         unasked: Duration::from_nanos(6),
+        rows: 7,
     };
     let refusal = Refusal { code: RefusalCode::Superseded, message: "no".into() };
     assert_eq!(down(ToEdge::Opened { held: 7, takes: BTreeSet::new() }), "0a020807");
-    assert_eq!(down(ToEdge::Answer(answer.clone())), "12120801100218ac02250000003f280430054006");
+    assert_eq!(down(ToEdge::Answer(answer.clone())), "12140801100218ac02250000003f2804300540064807");
     let top = vec![LogProb { token: TokenId(300), log_prob: -0.5 }];
     let telling = Answer { log_probs: Some(LogProbs { own: -0.5, top }), ..answer };
     assert_eq!(
         down(ToEdge::Answer(telling)),
-        "12230801100218ac02250000003f280430053a0f0d000000bf1202ac021a04000000bf4006"
+        "12250801100218ac02250000003f280430053a0f0d000000bf1202ac021a04000000bf40064807"
     );
     let log_probs = vec![LogProbs { own: -0.5, top: vec![] }];
     let (compute, queued) = (Duration::from_nanos(4), Duration::from_nanos(5));

@@ -8,7 +8,8 @@ use std::{ops::Range, time::Duration};
 
 use super::{
     Batch, BatchOutcome, BatchPart, Cloud, Output, admission,
-    context::{Context, Question, Unbilled, Wanted},
+    bill::{Bill, Spent, Wait},
+    context::{Context, Wanted},
 };
 use crate::{
     frame::{Answer, Refusal, RefusalCode, Scores, ToEdge},
@@ -21,7 +22,6 @@ use crate::{
 /// The batch that the engine works on.
 #[derive(Debug)]
 pub(super) struct Running {
-    since: Time,
     rows: u32,
     parts: Vec<RunningPart>,
 }
@@ -51,13 +51,13 @@ impl Cloud {
             work.extend(self.rows_ahead(now));
         }
         if !work.is_empty() {
-            self.compute(now, &work);
+            self.compute(&work);
         }
     }
 
     /// Starts a batch of the next rows of these sessions.
-    fn compute(&mut self, now: Time, work: &[(SessionId, u32)]) {
-        let mut running = Running { since: now, rows: 0, parts: Vec::new() };
+    fn compute(&mut self, work: &[(SessionId, u32)]) {
+        let mut running = Running { rows: 0, parts: Vec::new() };
         let mut batch = Batch { parts: Vec::new() };
         for (session, rows) in work {
             let (part, running_part) = part_of(&self.contexts[session], *rows);
@@ -96,19 +96,20 @@ impl Cloud {
         for (part, scored) in running.parts.iter().zip(scored) {
             let share = compute * part.rows / running.rows.max(1);
             match scored {
-                Ok(scored) => self.part_done(now, running.since, part, scored, share),
+                Ok(scored) => self.part_done(now, part, scored, share),
                 Err(why) => self.part_failed(part, why),
             }
         }
     }
 
-    fn part_done(&mut self, now: Time, began: Time, part: &RunningPart, scored: Vec<Scored>, compute: Duration) {
+    fn part_done(&mut self, now: Time, part: &RunningPart, scored: Vec<Scored>, compute: Duration) {
         let context_max = self.config.context;
         let Some(context) = self.contexts.get_mut(&part.session).filter(|context| part.serial == context.serial) else {
             return;
         };
+        let whole = Spent { rows: part.rows, compute };
         if part.epoch != context.epoch {
-            context.unbilled.unasked += compute;
+            context.unbilled.in_vain(whole);
             return;
         }
         if context.computed == part.first {
@@ -116,21 +117,24 @@ impl Cloud {
         }
         context.used = now;
         if part.positions.is_empty() {
-            context.unbilled.add(compute, !context.work.is_idle());
+            context.unbilled.on_the_way(whole, context.work.since().map(|since| now - since));
         }
-        let cost = Cost { compute: compute / (part.positions.len() as u32).max(1), began };
+        let mut bill = Bill::new(part.first, if part.positions.is_empty() { Spent::default() } else { whole });
         let mut told = Vec::new();
         let mut outgrown = false;
         for (&position, scored) in part.positions.iter().zip(scored) {
             let Some(question) = context.work.take(position) else {
                 continue;
             };
+            let spent = bill.take(position, Some(&position) == part.positions.last());
+            let wait = Wait { since: question.since, until: now };
             let token = scored.choice.token;
             match question.wanted {
-                Wanted::Likelihood => cost.tell_likelihood(&mut told, context.epoch, &question, scored),
+                Wanted::Likelihood => tell_likelihood(&mut told, context.epoch, position, scored, spent, wait),
                 Wanted::Next(guess) => {
                     let unbilled = std::mem::take(&mut context.unbilled);
-                    told.push(ToEdge::Answer(cost.answer(context.epoch, &question, scored, unbilled)));
+                    let answer = Answer::billed(context.epoch, position, scored, wait, spent, unbilled);
+                    told.push(ToEdge::Answer(answer));
                     if guess.is_some_and(|guess| guess != token) {
                         context.roll_back(position);
                         break;
@@ -139,6 +143,8 @@ impl Cloud {
                 }
             }
         }
+        // Behind a wrong guess, or asked by somebody who left.
+        context.unbilled.in_vain(bill.rest());
         // A question about an earlier position may have come meanwhile: its rows must be computed again.
         if let Some(first) = context.work.first_position() {
             context.step_back(first.0);
@@ -186,7 +192,10 @@ impl Cloud {
 
     /// Makes sure that a context has a slot, at the expense of an idle one if need be.
     fn give_slot(&mut self, now: Time, session: SessionId, claim: Claim) -> bool {
-        if self.contexts[&session].slot.is_some() {
+        if let Some(context) = self.contexts.get_mut(&session).filter(|context| context.slot.is_some()) {
+            if claim == Claim::Asked {
+                context.held_since.get_or_insert(now);
+            }
             return true;
         }
         let Some(slot) = self.free_slots.pop().or_else(|| self.take_idle_slot(now, claim)) else {
@@ -194,7 +203,7 @@ impl Cloud {
         };
         let context = self.contexts.get_mut(&session).expect("looked up above");
         context.slot = Some(slot);
-        context.held_since = now;
+        context.held_since = (claim == Claim::Asked).then_some(now);
         context.computed = 0;
         true
     }
@@ -204,7 +213,7 @@ impl Cloud {
         let waits = |context: &Context| context.slot.is_none() && !context.work.is_idle();
         let idle = |context: &&Context| context.slot.is_some() && context.work.is_idle();
         let some_wait = self.running.is_none() && self.contexts.values().any(waits);
-        let free = self.contexts.values().filter(idle).map(|context| context.held_since + self.config.hold).min();
+        let free = self.contexts.values().filter(idle).map(|context| context.held_until(self.config.hold)).min();
         free.filter(|_| some_wait)
     }
 
@@ -213,7 +222,7 @@ impl Cloud {
     fn take_idle_slot(&mut self, now: Time, claim: Claim) -> Option<SlotId> {
         let hold = self.config.hold;
         let parked = |context: &Context| Self::is_parked(&self.peers, context);
-        let held_until = |context: &Context| if parked(context) { now } else { context.held_since + hold };
+        let held_until = |context: &Context| if parked(context) { now } else { context.held_until(hold) };
         let idle = |context: &&mut Context| {
             let may = claim == Claim::Asked || parked(context);
             may && context.slot.is_some() && context.gives_way(now, held_until(context))
@@ -234,45 +243,23 @@ enum Claim {
     Ahead,
 }
 
-/// What one question of a batch took.
-struct Cost {
-    compute: Duration,
-    /// When the batch began.
-    began: Time,
-}
-
-impl Cost {
-    fn answer(&self, epoch: Epoch, question: &Question, scored: Scored, unbilled: Unbilled) -> Answer {
-        let waited = self.began - question.since;
-        Answer {
+/// Adds to the last frame if that tells of the token before, and has room.
+fn tell_likelihood(told: &mut Vec<ToEdge>, epoch: Epoch, position: Position, scored: Scored, spent: Spent, wait: Wait) {
+    let Some(log_probs) = scored.log_probs else { return };
+    let token_at = position.next();
+    if !matches!(told.last(), Some(ToEdge::Scores(scores)) if scores.goes_on_at(token_at)) {
+        let nothing = Duration::ZERO;
+        told.push(ToEdge::Scores(Scores {
             epoch,
-            position: question.position,
-            token: scored.choice.token,
-            confidence: scored.choice.confidence,
-            log_probs: scored.log_probs,
-            compute: self.compute + unbilled.asked,
-            queued: waited.saturating_sub(unbilled.asked),
-            unasked: unbilled.unasked,
-        }
+            first: token_at,
+            log_probs: Vec::new(),
+            compute: nothing,
+            queued: nothing,
+        }));
     }
-
-    /// Adds to the last frame if that tells of the token before, and has room.
-    fn tell_likelihood(&self, told: &mut Vec<ToEdge>, epoch: Epoch, question: &Question, scored: Scored) {
-        let token_at = question.position.next();
-        let Some(log_probs) = scored.log_probs else { return };
-        match told.last_mut() {
-            Some(ToEdge::Scores(scores)) if scores.goes_on_at(token_at) => {
-                scores.log_probs.push(log_probs);
-                scores.compute += self.compute;
-            }
-            _ => told.push(ToEdge::Scores(Scores {
-                epoch,
-                first: token_at,
-                log_probs: vec![log_probs],
-                compute: self.compute,
-                queued: self.began - question.since,
-            })),
-        }
+    if let Some(ToEdge::Scores(scores)) = told.last_mut() {
+        scores.log_probs.push(log_probs);
+        scores.tell(spent, wait);
     }
 }
 

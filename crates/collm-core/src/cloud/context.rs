@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Ahead, BatchInput, PeerId, Scoring};
+use super::{Ahead, BatchInput, PeerId, Scoring, bill::Unbilled};
 use crate::{
     frame::{Ask, Feed, Open},
     ids::{Epoch, Position, SessionId, SlotId, TokenId},
@@ -34,17 +34,8 @@ pub(super) struct Context {
     pub(super) work: Work,
     pub(super) unbilled: Unbilled,
     pub(super) used: Time,
-    /// Since when it has its slot.
-    pub(super) held_since: Time,
-}
-
-/// Engine time spent on the session that no answer has told of yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Unbilled {
-    /// In batches that brought a question nearer to its answer without answering it.
-    pub(super) asked: Duration,
-    /// While no question waited for it.
-    pub(super) unasked: Duration,
+    /// When it was first asked with its slot: one that it has for what is computed ahead gives way at once.
+    pub(super) held_since: Option<Time>,
 }
 
 /// What was uploaded.
@@ -102,7 +93,7 @@ impl Context {
             work: Work::none(),
             unbilled: Unbilled::default(),
             used: now,
-            held_since: now,
+            held_since: None,
         }
     }
 
@@ -188,6 +179,11 @@ impl Context {
         self.work = Work::Generate { next, left, stop };
     }
 
+    /// Until when nobody else may have its slot.
+    pub(super) fn held_until(&self, hold: Duration) -> Time {
+        self.held_since.map_or(Time::default(), |since| since + hold)
+    }
+
     /// Whether others may have what this context holds: nobody waits for it, and its edge is away or has had it until `held_until`.
     pub(super) fn gives_way(&self, now: Time, held_until: Time) -> bool {
         self.work.is_idle() && (self.peer.is_none() || now >= held_until)
@@ -269,12 +265,6 @@ impl Context {
                 Scoring::of_given(question.position, tokens[question.position.index() + 1], &self.sampling)
             }
         }
-    }
-}
-
-impl Unbilled {
-    pub(super) fn add(&mut self, compute: Duration, asked: bool) {
-        *if asked { &mut self.asked } else { &mut self.unasked } += compute;
     }
 }
 

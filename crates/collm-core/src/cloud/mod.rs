@@ -6,6 +6,7 @@
 
 mod admission;
 mod batch;
+mod bill;
 mod context;
 mod output;
 
@@ -270,7 +271,8 @@ impl Cloud {
                 context.truncate(length);
                 Ok(())
             }
-            ToCloud::Park { epoch, length } if epoch > current => {
+            // The edge begins an epoch with it; after a wrong guess this side may have begun that one by itself.
+            ToCloud::Park { epoch, length } if epoch >= current => {
                 open.epoch = epoch;
                 self.park(peer, length)
             }
@@ -323,9 +325,8 @@ impl Cloud {
                 let has_width = block.has_width(self.config.identity.width);
                 let told = if self.peers[&peer].open.tells_tokens { block.rows() as usize } else { 0 };
                 self.known(&tokens)?;
-                let fits = has_width
-                    && tokens.len() == told
-                    && Feed::States(block.encoding()) == self.context(now, peer)?.feed;
+                let open = &self.peers[&peer].open;
+                let fits = has_width && tokens.len() == told && Feed::States(block.encoding()) == open.feed;
                 let bytes = block.bytes().len() + size_of_val(tokens.as_slice());
                 self.upload(now, peer, first, block.rows(), bytes, |held| fits && held.push_states(block, &tokens))
             }
@@ -375,9 +376,9 @@ impl Cloud {
         push: impl FnOnce(&mut context::Held) -> bool,
     ) -> Result<(), Refusal> {
         let context_max = self.config.context;
-        let context = self.context(now, peer)?;
-        let session = context.session;
-        let held = context.held.rows();
+        let session = self.peers[&peer].open.session;
+        // No context is made, and no other gives way, for what would be dropped.
+        let held = self.contexts.get(&session).map_or(0, |context| context.held.rows());
         if first.0 > held {
             return Ok(());
         }

@@ -58,14 +58,14 @@ impl Session {
             policy: self.policy,
             since: around.now,
             replays: 0,
-            rows: self.rows_for_cloud(),
+            rows: self.rows_new(),
             direct: self.uplink.is_up(),
             first: self.stats.asks == 0,
         }
     }
 
-    /// Positions that the cloud has to compute to decide the next token; 0 where that is not known.
-    fn rows_for_cloud(&mut self) -> u32 {
+    /// Positions that the cloud was not asked to go as far as yet; 0 where that is not known.
+    fn rows_new(&mut self) -> u32 {
         let from = if self.request.mode == Mode::Naive { 0 } else { self.asked_to };
         self.asked_to = self.length();
         // What was kept of the last prompt may or may not have been computed.
@@ -179,12 +179,12 @@ impl Session {
         let round_trip = around.now - ask.since;
         around.outlook.answered(round_trip, ask.guess.map(|guess| (guess.confidence, guess.token == choice.token)));
         self.stop_waiting(around.now, answer.compute + answer.queued);
-        let Answer { compute, queued, unasked, .. } = answer;
+        let Answer { compute, queued, unasked, rows, .. } = answer;
         let flight = Some(flight).filter(|_| ask.direct);
         around.outlook.passed(Passage { after: round_trip, compute, queued, flight });
-        // What was computed ahead of the first ask is of its prompt; later, it is of what a rollback made void.
-        let compute = if ask.first { compute + unasked } else { compute };
-        self.learn_costs(ask, choice, compute, around);
+        // What was computed ahead of the first ask is of its prompt; later, it is of what nobody waited for.
+        let (rows, compute) = if ask.first { (ask.rows, compute + unasked) } else { (rows, compute) };
+        self.learn_costs(ask, choice, (rows, compute), around);
         let sure = ask.guess.map(|guess| guess.confidence);
         let answered = Draft::of_cloud(scored, Some(round_trip), ask.policy, sure);
         match ask.guess {
@@ -201,12 +201,18 @@ impl Session {
 
     /// What the answer to an ask says about what asking costs: the time stood still for it if its guess was right, else all the time
     /// since, of which nothing remains. The first ask of an answer waits for the whole prompt and says nothing about the others.
-    fn learn_costs(&self, ask: OpenAsk, decided: Choice, compute: Duration, around: &mut Surroundings<'_>) {
-        around.outlook.cloud_took(ask.rows, self.of_whole_model(compute, around.config));
+    fn learn_costs(
+        &self,
+        ask: OpenAsk,
+        decided: Choice,
+        (rows, compute): (u32, Duration),
+        around: &mut Surroundings<'_>,
+    ) {
+        around.outlook.cloud_took(rows, self.of_whole_model(compute, around.config));
         if self.request.mode == Mode::Collaborative {
             let is_right = ask.guess.is_some_and(|guess| guess.token == decided.token);
             let delay = if is_right { self.waited } else { around.now - ask.since };
-            around.outlook.asked(AskCost { delay: (!ask.first).then_some(delay), rows: ask.rows, compute });
+            around.outlook.asked(AskCost { delay: (!ask.first).then_some(delay), rows, compute });
         }
     }
 
@@ -222,7 +228,7 @@ impl Session {
     /// The cloud made the next token by itself.
     fn generated(&mut self, answer: Answer, around: &mut Surroundings<'_>) {
         self.stop_waiting(around.now, answer.compute + answer.queued);
-        around.outlook.cloud_took(self.rows_for_cloud(), answer.compute + answer.unasked);
+        around.outlook.cloud_took(self.rows_new(), answer.compute + answer.unasked);
         let choice = Choice { token: answer.token, confidence: answer.confidence };
         self.uplink.grown_there();
         let scored = Scored { choice, log_probs: answer.log_probs };
