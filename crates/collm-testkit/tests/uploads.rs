@@ -184,7 +184,8 @@ fn a_private_edge_refuses_what_would_need_tokens_there() {
         Request { mode: Mode::Cloud, ..unsure(1) },
         Request { sampling: penalty.clone(), ..unsure(2) },
         Request { score_prompt: true, ..unsure(3) },
-        Request { mode: Mode::Standalone, sampling: penalty, ..unsure(4) },
+        Request { mode: Mode::Auto, sampling: penalty.clone(), ..unsure(4) },
+        Request { mode: Mode::Standalone, sampling: penalty, ..unsure(5) },
     ];
     let mut plan = uploading(|upload| upload.private = true);
     for request in requests {
@@ -196,5 +197,5 @@ fn a_private_edge_refuses_what_would_need_tokens_there() {
         _ => None,
     };
     let refused: Vec<SessionId> = world.log().iter().filter_map(|(_, entry)| refused(entry)).collect();
-    assert_eq!(refused, [1, 2, 3].map(SessionId), "what stays on the device may look at what it likes");
+    assert_eq!(refused, [1, 2, 3, 4].map(SessionId), "what stays on the device may look at what it likes");
 }

@@ -326,7 +326,9 @@ impl Edge {
         if budget.is_some() && !mode.takes_budget() {
             return Err(SubmitError::NoBudget(*mode));
         }
-        if self.common.config.upload.private && mode.uses_cloud() && (*mode == Mode::Cloud || request.tells_tokens()) {
+        // Where auto answers is decided later; it may be with the cloud.
+        let may_use_cloud = mode.uses_cloud() || *mode == Mode::Auto;
+        if self.common.config.upload.private && may_use_cloud && (*mode == Mode::Cloud || request.tells_tokens()) {
             return Err(SubmitError::Private(*mode));
         }
         if *without != Ablation::Nothing && *mode != Mode::Collaborative {
