@@ -42,6 +42,16 @@ impl Expression {
         Self::Repeat(Box::new(self), 0, Some(1))
     }
 
+    /// Expressions in it, itself included; the bytes of a text count each.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Text(bytes) => bytes.len().max(1),
+            Self::Range(..) | Self::Rule(_) => 1,
+            Self::Sequence(parts) | Self::Choice(parts) => 1 + parts.iter().map(Self::size).sum::<usize>(),
+            Self::Repeat(part, ..) => 1 + part.size(),
+        }
+    }
+
     /// The grammar whose rules these are, the first of which is the whole text. An index that names no rule stands for nothing.
     ///
     /// # Errors

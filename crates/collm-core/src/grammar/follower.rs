@@ -1,6 +1,6 @@
 //! Running a grammar over a text: every way on that the text so far leaves open, at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Grammar, Step};
 use crate::ids::TokenId;
@@ -18,83 +18,155 @@ const DEPTH_MAX: u16 = 128;
 const WAYS_MAX: usize = 1024;
 const FRAMES_MAX: usize = 1 << 16;
 
+/// Places that are remembered, and ways in all of them together.
+const PLACES_MAX: usize = 4096;
+const WAYS_KEPT_MAX: usize = 1 << 18;
+
 /// Where a text leads in a grammar.
+///
+/// What a byte leads to is worked out once for each place and then looked up: of a vocabulary that is tried token by token, most
+/// bytes lead from few places to few others.
 #[derive(Debug, Clone)]
 pub struct Follower {
     grammar: Grammar,
     frames: Frames,
+    places: Vec<Place>,
+    numbers: HashMap<(Vec<Way>, bool), u32>,
+    ways_kept: usize,
+    /// Where the text so far leads.
+    here: u32,
+}
+
+/// Every way on that a text leaves open, at once.
+#[derive(Debug, Clone)]
+struct Place {
     /// All of them at a [`Step::Byte`].
     ways: Vec<Way>,
     may_end: bool,
+    /// The place that a byte leads to, or [`Place::UNKNOWN`].
+    next: Box<[u32; 256]>,
 }
 
 /// A step, and what to return to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Way {
     step: u32,
     frame: u32,
 }
 
+impl Place {
+    const UNKNOWN: u32 = u32::MAX;
+
+    fn is_lost(&self) -> bool {
+        self.ways.is_empty() && !self.may_end
+    }
+}
+
 impl Follower {
     /// At the beginning of a text.
     pub fn new(grammar: Grammar) -> Self {
-        let mut follower = Self { grammar, frames: Frames::default(), ways: Vec::new(), may_end: false };
-        let start = vec![Way { step: 0, frame: Frames::OUTERMOST }];
-        (follower.ways, follower.may_end) = follower.expand(start);
+        let mut follower = Self {
+            grammar,
+            frames: Frames::default(),
+            places: Vec::new(),
+            numbers: HashMap::new(),
+            ways_kept: 0,
+            here: 0,
+        };
+        let (ways, may_end) = follower.expand(vec![Way { step: 0, frame: Frames::OUTERMOST }]);
+        follower.here = follower.place(ways, may_end);
         follower
     }
 
     /// Whether the text may end here.
     pub fn may_end(&self) -> bool {
-        self.may_end
+        self.at(self.here).may_end
     }
 
     /// Whether there is no way on and no end: the text does not have the form.
     pub fn is_lost(&self) -> bool {
-        self.ways.is_empty() && !self.may_end
+        self.at(self.here).is_lost()
     }
 
     /// Whether the text may go on with these bytes, of which there is at least one.
     pub fn allows(&mut self, bytes: &[u8]) -> bool {
-        let Some((&first, rest)) = bytes.split_first() else { return false };
-        // Most tokens fail here, before anything is allocated.
-        if !self.ways.iter().any(|way| self.takes(*way, first)) {
-            return false;
-        }
-        let (mut ways, mut may_end) = self.after(&self.ways.clone(), first);
-        for &byte in rest {
-            (ways, may_end) = self.after(&ways, byte);
-        }
-        !ways.is_empty() || may_end
+        let end = self.walk(bytes);
+        !bytes.is_empty() && !self.at(end).is_lost()
     }
 
     /// Goes on with these bytes.
     pub fn accept(&mut self, bytes: &[u8]) {
+        self.here = self.walk(bytes);
+    }
+
+    /// Where these bytes lead from here, or to the first place without a way on.
+    fn walk(&mut self, bytes: &[u8]) -> u32 {
+        self.forget_if_full();
+        let mut place = self.here;
         for &byte in bytes {
-            let ways = std::mem::take(&mut self.ways);
-            (self.ways, self.may_end) = self.after(&ways, byte);
+            place = self.after(place, byte);
+            // What comes after it is lost, too.
+            if self.at(place).is_lost() {
+                break;
+            }
         }
+        place
+    }
+
+    fn at(&self, place: u32) -> &Place {
+        &self.places[place as usize]
+    }
+
+    fn after(&mut self, from: u32, byte: u8) -> u32 {
+        let known = self.at(from).next[usize::from(byte)];
+        if known != Place::UNKNOWN {
+            return known;
+        }
+        let taken = self.at(from).ways.iter().filter(|way| self.takes(**way, byte));
+        let next = taken.map(|way| Way { step: way.step + 1, ..*way }).collect();
+        let (ways, may_end) = self.expand(next);
+        let place = self.place(ways, may_end);
+        self.places[from as usize].next[usize::from(byte)] = place;
+        place
     }
 
     fn takes(&self, way: Way, byte: u8) -> bool {
         matches!(self.grammar.steps()[way.step as usize], Step::Byte { low, high } if (low..=high).contains(&byte))
     }
 
-    fn after(&mut self, ways: &[Way], byte: u8) -> (Vec<Way>, bool) {
-        let taken = ways.iter().filter(|way| self.takes(**way, byte));
-        let next = taken.map(|way| Way { step: way.step + 1, ..*way }).collect();
-        self.expand(next)
+    /// The number of a place: always the same for the same ways.
+    fn place(&mut self, ways: Vec<Way>, may_end: bool) -> u32 {
+        let key = (ways, may_end);
+        if let Some(&number) = self.numbers.get(&key) {
+            return number;
+        }
+        let number = self.places.len() as u32;
+        self.ways_kept += key.0.len();
+        self.places.push(Place { ways: key.0.clone(), may_end, next: Box::new([Place::UNKNOWN; 256]) });
+        self.numbers.insert(key, number);
+        number
+    }
+
+    /// Keeps the present place alone if too many were met. They are worked out anew where they are met again.
+    fn forget_if_full(&mut self) {
+        if self.places.len() < PLACES_MAX && self.ways_kept < WAYS_KEPT_MAX {
+            return;
+        }
+        let here = self.places.swap_remove(self.here as usize);
+        self.places.clear();
+        self.numbers.clear();
+        self.ways_kept = 0;
+        self.here = self.place(here.ways, here.may_end);
     }
 
     /// Follows every way to the next byte that it wants. Also whether one of them is at the end.
     fn expand(&mut self, mut open: Vec<Way>) -> (Vec<Way>, bool) {
         let (mut ways, mut may_end) = (Vec::new(), false);
-        let mut seen: Vec<Way> = Vec::new();
+        let mut seen = HashSet::new();
         while let Some(way) = open.pop() {
-            if seen.len() >= WAYS_MAX || seen.contains(&way) {
+            if seen.len() >= WAYS_MAX || !seen.insert(way) {
                 continue;
             }
-            seen.push(way);
             let Way { step, frame } = way;
             match self.grammar.steps()[step as usize] {
                 Step::Byte { .. } => ways.push(way),
@@ -208,6 +280,29 @@ mod tests {
         check(&[left], &["a", "aaaa"], &[""], &["b"]);
         check(&[Expression::Rule(0)], &[], &[], &["a"]);
         check(&[Expression::Rule(7)], &[], &[], &["a"]);
+    }
+
+    #[test]
+    fn forgetting_places_changes_nothing() {
+        use Expression::{Choice, Range, Rule, Sequence};
+        // Brackets and letters, as deep as one likes: every depth is another place.
+        let nested = Choice(vec![
+            Range(b'a', b'z'),
+            Sequence(vec![Expression::text("("), Rule(0).any_number(), Expression::text(")")]),
+        ]);
+        let grammar = Expression::compile(&[nested]).expect("small");
+        let (mut kept, mut forgetful) = (Follower::new(grammar.clone()), Follower::new(grammar));
+        for bytes in ["(", "(a", "b(", "c", ")", ")x", "(", "))", ")"] {
+            forgetful.ways_kept = WAYS_KEPT_MAX;
+            for tried in ["(", ")", "a)", "))", "()", "1"] {
+                assert_eq!(forgetful.allows(tried.as_bytes()), kept.allows(tried.as_bytes()), "{bytes:?} {tried:?}");
+                forgetful.ways_kept = WAYS_KEPT_MAX;
+            }
+            kept.accept(bytes.as_bytes());
+            forgetful.accept(bytes.as_bytes());
+            assert_eq!((forgetful.may_end(), forgetful.is_lost()), (kept.may_end(), kept.is_lost()), "{bytes:?}");
+        }
+        assert!(forgetful.places.len() < kept.places.len());
     }
 
     #[test]
