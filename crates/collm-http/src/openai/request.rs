@@ -39,11 +39,21 @@ pub(super) struct CompletionRequest {
 }
 
 /// How chunks are sent.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Streaming {
     /// Whether a last chunk tells the usage.
     pub(super) include_usage: bool,
+}
+
+/// The field `stream_options`. `null` is what is absent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+    /// Usage with every chunk, an extension of others: not honoured here.
+    continuous_usage_stats: Option<bool>,
+    /// Padding against listeners to the lengths of chunks: not honoured here.
+    include_obfuscation: Option<bool>,
 }
 
 impl CompletionRequest {
@@ -177,9 +187,18 @@ fn tokens_max(fields: &mut Fields, form: Form) -> Result<u32, ApiError> {
 
 fn streaming(fields: &mut Fields) -> Result<Option<Streaming>, ApiError> {
     let streams = fields.take("stream")?.unwrap_or(false);
-    let options = fields.take("stream_options")?;
+    let options: Option<StreamOptions> = fields.take("stream_options")?;
     if options.is_some() && !streams {
         return Err(fields.complaint("stream_options", "only for answers that are streamed; set stream to true"));
     }
-    Ok(streams.then(|| options.unwrap_or_default()))
+    let options = options.unwrap_or_default();
+    for (name, wanted) in [
+        ("stream_options.continuous_usage_stats", options.continuous_usage_stats),
+        ("stream_options.include_obfuscation", options.include_obfuscation),
+    ] {
+        if wanted == Some(true) {
+            return Err(ApiError::Unsupported(name.into()));
+        }
+    }
+    Ok(streams.then_some(Streaming { include_usage: options.include_usage == Some(true) }))
 }

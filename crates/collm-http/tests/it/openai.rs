@@ -113,7 +113,7 @@ async fn a_stream_says_the_same_in_chunks() {
 #[tokio::test]
 async fn usage_comes_last_when_asked_for() {
     let api = api().await;
-    let options = json!({"include_usage": true});
+    let options = json!({"include_usage": true, "continuous_usage_stats": null, "include_obfuscation": false});
     let body = json!({"prompt": "HELLO", "max_tokens": 3, "stream": true, "stream_options": options});
     let (chunks, done) = events(&api, TEXT, body).await;
     let (last, others) = chunks.split_last().expect("chunks");
@@ -418,6 +418,12 @@ async fn bad_requests_are_named() {
         (TEXT, json!({"prompt": "A", "stop": ["", "a"]}), json!("stop"), "invalid_request"),
         (TEXT, json!({"prompt": "A", "stop": 3}), json!("stop"), "invalid_request"),
         (TEXT, json!({"prompt": "A", "stream_options": {}}), json!("stream_options"), "invalid_request"),
+        (
+            TEXT,
+            json!({"prompt": "A", "stream": true, "stream_options": {"continuous_usage_stats": true}}),
+            json!("stream_options.continuous_usage_stats"),
+            "unsupported_parameter",
+        ),
         (TEXT, json!({"prompt": "A", "collm": {"mode": "magic"}}), json!("collm.mode"), "invalid_request"),
         (TEXT, json!({"prompt": "A", "collm": {"budget": 1}}), json!("collm.budget"), "invalid_request"),
         (TEXT, json!({"prompt": "A", "collm": {"budget": "60ms"}}), json!("collm.budget"), "invalid_request"),

@@ -48,7 +48,7 @@ pub(super) enum SchemaError {
 
 /// The grammar of all values of a schema.
 pub(super) fn grammar(schema: &Value) -> Result<Grammar, SchemaError> {
-    let mut translator = Translator { root: schema, rules: shared_rules(), named: BTreeMap::new() };
+    let mut translator = Translator { root: schema, rules: shared_rules(), named: BTreeMap::new(), depth: 0, built: 0 };
     let root = translator.rule("#")?;
     translator.rules[0] = Sequence(vec![root, SPACE]);
     Ok(Expression::compile(&translator.rules)?)
@@ -59,7 +59,17 @@ struct Translator<'a> {
     rules: Vec<Expression>,
     /// The rules of what was referred to.
     named: BTreeMap<String, usize>,
+    /// Schemas within schemas, references included.
+    depth: usize,
+    /// Expressions that were made, counted again in each schema around them.
+    built: usize,
 }
+
+/// Deeper schemas are refused: more than anybody writes, and less than a stack holds.
+const DEPTH_MAX: usize = 64;
+
+/// More than any grammar of permitted size takes to make.
+const BUILT_MAX: usize = 16 * Grammar::STEPS_MAX;
 
 impl<'a> Translator<'a> {
     /// The rule of what a reference names. It may refer to itself.
@@ -82,7 +92,16 @@ impl<'a> Translator<'a> {
         known.and_then(|path| self.root.pointer(path)).ok_or_else(|| SchemaError::Reference(reference.to_owned()))
     }
 
+    /// What a schema stands for. It is refused before its size, which may be exponential in that of its text, takes memory.
     fn schema(&mut self, schema: &'a Value) -> Result<Expression, SchemaError> {
+        self.depth += 1;
+        let expression = if self.depth <= DEPTH_MAX { self.keywords(schema)? } else { return Err(TooLarge.into()) };
+        self.depth -= 1;
+        self.built += expression.size();
+        if self.built <= BUILT_MAX { Ok(expression) } else { Err(TooLarge.into()) }
+    }
+
+    fn keywords(&mut self, schema: &'a Value) -> Result<Expression, SchemaError> {
         let keywords = match schema {
             Value::Bool(true) => return Ok(ANYTHING),
             Value::Object(keywords) => keywords,
@@ -180,6 +199,11 @@ impl<'a> Translator<'a> {
             members.push(Member { rule: Rule(self.rules.len() - 1), required: required.contains(name.as_str()) });
         }
         let others = others.map(|value| member(STRING, value));
+        // Each member that may be the first is written with all that may follow it.
+        let firsts = 1 + members.iter().take_while(|member| !member.required).count();
+        if firsts * members.len() > Grammar::STEPS_MAX {
+            return Err(TooLarge.into());
+        }
         Ok(enclosed("{", first_member(&members, others.as_ref()), "}"))
     }
 }
@@ -397,5 +421,21 @@ mod tests {
         refused(&json!({"$ref": "#/$defs/a"}), SchemaError::Reference("#/$defs/a".into()));
         refused(&json!({"type": "object", "required": ["a"]}), SchemaError::Reference("a".into()));
         refused(&json!({"type": "array", "minItems": 100_000}), SchemaError::TooLarge(TooLarge));
+    }
+
+    /// Small texts of large grammars are refused before they take memory, and deep ones before they take the stack.
+    #[test]
+    fn what_would_grow_without_bound_is_refused() {
+        let nested =
+            |depth| (0..depth).fold(json!({"type": "null"}), |inner, _| json!({"type": "array", "items": inner}));
+        check(&nested(4), &["[[[[null]]]]", "[]"], &["[null"]);
+        refused(&nested(40), SchemaError::TooLarge(TooLarge));
+        let maps = (0..60).fold(json!({}), |inner, _| json!({"type": "object", "additionalProperties": inner}));
+        refused(&maps, SchemaError::TooLarge(TooLarge));
+        let wide: Map<String, Value> = (0..10_000).map(|index| (format!("a{index}"), json!({}))).collect();
+        refused(&json!({"type": "object", "properties": wide}), SchemaError::TooLarge(TooLarge));
+        let link = |index: usize| (format!("a{index}"), json!({"$ref": format!("#/$defs/a{}", index + 1)}));
+        let chain: Map<String, Value> = (0..100_000).map(link).collect();
+        refused(&json!({"$ref": "#/$defs/a0", "$defs": chain}), SchemaError::TooLarge(TooLarge));
     }
 }
