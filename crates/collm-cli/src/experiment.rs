@@ -74,6 +74,17 @@ impl<R: Serialize + DeserializeOwned> Experiment<R> {
         Ok(())
     }
 
+    /// Writes what is computed from the rows, and its charts by their file names, if anything is kept.
+    pub(crate) fn publish<'a>(
+        &self,
+        summary: &impl Serialize,
+        charts: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> anyhow::Result<()> {
+        let Some(folder) = self.folder() else { return Ok(()) };
+        folder.write_summary(summary)?;
+        charts.into_iter().try_for_each(|(name, svg)| folder.write(name, &svg))
+    }
+
     /// Where to write what is computed from the rows, if anything is kept.
     pub(crate) fn folder(&self) -> Option<&ResultFolder> {
         self.kept.as_ref().map(|kept| &kept.folder)

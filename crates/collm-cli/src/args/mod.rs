@@ -27,7 +27,7 @@ pub(crate) use self::{
     demo::DemoArgs,
     engine::{EngineArgs, UploadArgs, UploadEncoding, UploadFeed, UploadWhen},
     eval::EvalArgs,
-    experiments::{BenchClientsArgs, BenchCoreArgs, BenchPaperArgs, BenchRttArgs, threshold_name},
+    experiments::{BenchClientsArgs, BenchCoreArgs, BenchPaperArgs, BenchRttArgs, ExperimentArgs, threshold_name},
     link::LinkArgs,
     model::{ExitsChoice, InspectArgs, LsArgs, PullArgs, RmArgs, SplitArgs, SplitShapeArgs},
     run::{RunArgs, WhoArgs},
@@ -79,7 +79,7 @@ pub(crate) enum ColorWhen {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Answer a prompt on an edge and a cloud process and compare the five ways to answer it
+    /// Answer a prompt on an edge and a cloud process and compare six ways to answer it
     Demo(DemoArgs),
     /// Answer one prompt
     Run(RunArgs),

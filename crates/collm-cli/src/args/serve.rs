@@ -76,8 +76,8 @@ pub(crate) struct CloudMemoryArgs {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..=4096))]
     pub(crate) batch_rows: u32,
 
-    /// What to compute while nobody asks. Nothing costs nothing for sessions that never ask; everything lets an ask wait for its own
-    /// position only
+    /// What to compute while nobody asks: nothing, so that a session that never asks is free; prompts, block by block; or everything
+    /// that came up but each session's newest position, so that an ask waits for that one only
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = AheadChoice::Everything)]
     pub(crate) ahead: AheadChoice,
 
@@ -157,7 +157,7 @@ pub(crate) struct EdgeArgs {
     pub(crate) access: ServerAccessArgs,
 
     /// Let web pages of this origin (scheme, host and port) ask; may be given several times
-    #[arg(long = "allow-origin", value_name = "ORIGIN", help_heading = "Access")]
+    #[arg(long = "allow-origin", value_name = "ORIGIN", value_parser = values::origin, help_heading = "Access")]
     pub(crate) origins: Vec<Origin>,
 
     #[command(flatten)]

@@ -7,6 +7,7 @@ use collm_core::{
     confidence::ConfidenceMeasure,
     policy::{Mode, Threshold},
 };
+use collm_http::Origin;
 use collm_link::{Bandwidth, BandwidthError, LinkSpec};
 use collm_model::split::{LayerListError, parse_layer_list};
 
@@ -57,6 +58,17 @@ pub(crate) fn threshold(text: &str) -> Result<Threshold, String> {
     number.ok_or_else(|| "write a confidence from 0 to 1, or more than 1 to ask for every token".to_owned())
 }
 
+/// `https://host:port`, as browsers say it. Not `*`: whoever lets every page ask should have named them.
+pub(crate) fn origin(text: &str) -> Result<Origin, String> {
+    let is_origin = text.split_once("://").is_some_and(|(scheme, host)| {
+        ["http", "https"].contains(&scheme) && !host.is_empty() && !host.contains(['/', '*'])
+    });
+    let parsed = text.parse().ok().filter(|_| is_origin);
+    parsed.ok_or_else(|| {
+        "write an origin as browsers say it, as in https://chat.example or http://127.0.0.1:3000".to_owned()
+    })
+}
+
 /// `tpot=60ms` or `cloud=20%`.
 pub(crate) fn budget(text: &str) -> Result<Target, TargetError> {
     text.parse()
@@ -103,6 +115,14 @@ mod tests {
         assert!(threshold("-0.1").is_err());
         assert!(threshold("nan").is_err());
         assert!(threshold("inf").is_ok());
+    }
+
+    #[test]
+    fn origins_are_named_one_by_one() {
+        assert!(origin("https://chat.example").is_ok() && origin("http://127.0.0.1:3000").is_ok());
+        for wrong in ["*", "https://*", "chat.example", "https://chat.example/", "file://a", "null"] {
+            assert!(origin(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

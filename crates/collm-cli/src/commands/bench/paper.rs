@@ -6,12 +6,11 @@ use collm_core::{
 };
 use serde::Serialize;
 
-use super::answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, figures, judge, measure};
+use super::answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, carry_out, figures};
 use crate::{
     args::{AheadChoice, BenchPaperArgs, values::Auto},
     bars,
-    commands::demo::Scene,
-    experiment::{Experiment, fingerprint},
+    experiment::fingerprint,
     prompts,
     ui::{self, progress::ProgressMode, table},
 };
@@ -37,18 +36,9 @@ struct Settings<'a> {
 
 pub(super) fn run(args: &BenchPaperArgs, progress: ProgressMode) -> anyhow::Result<()> {
     let plan = plan(args)?;
-    let mut experiment = Experiment::open(args.common.out.as_deref(), &settings(args, &plan)?)?;
-    let scene = Scene::prepare(&args.common.model, args.common.exits.as_ref(), progress)?;
-    measure(&plan, &mut experiment, &scene, progress)?;
-    let judged = judge(&plan, experiment.rows(), &scene, progress)?;
+    let (experiment, judged) = carry_out(&plan, &args.common, &settings(args, &plan)?, progress)?;
     let summary = summarize(&plan, experiment.rows(), &judged);
-    if let Some(folder) = experiment.folder() {
-        folder.write_lines("judged.jsonl", &judged)?;
-        folder.write_summary(&summary)?;
-        for (name, svg) in charts(&summary) {
-            folder.write(name, &svg)?;
-        }
-    }
+    experiment.publish(&summary, charts(&summary))?;
     ui::print::line(format_args!("{}\n\n{}", render(&summary), verdict(&summary)))?;
     Ok(())
 }

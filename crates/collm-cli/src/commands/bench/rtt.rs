@@ -4,12 +4,11 @@ use collm_core::policy::Mode;
 use collm_stats::crossings;
 use serde::Serialize;
 
-use super::answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, figures, judge, measure};
+use super::answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, carry_out, figures, time_ratio};
 use crate::{
     args::{BenchRttArgs, threshold_name},
     chart::{self, Labels, Series, Spacing},
-    commands::demo::Scene,
-    experiment::{Experiment, fingerprint},
+    experiment::fingerprint,
     prompts,
     ui::{self, progress::ProgressMode, table},
 };
@@ -41,7 +40,7 @@ struct Summary {
 struct Crossover {
     one: &'static str,
     other: &'static str,
-    /// Round-trip times at which the medians of the time per token meet, by straight lines between those measured.
+    /// Round-trip times at which neither is faster, as medians over pairs, by straight lines between those measured.
     at_rtt_ms: Vec<f64>,
     /// Who is faster at the smallest distance; `None` if nobody is anywhere.
     faster_near: Option<&'static str>,
@@ -49,16 +48,9 @@ struct Crossover {
 
 pub(super) fn run(args: &BenchRttArgs, progress: ProgressMode) -> anyhow::Result<()> {
     let plan = plan(args)?;
-    let mut experiment = Experiment::open(args.common.out.as_deref(), &settings(args, &plan)?)?;
-    let scene = Scene::prepare(&args.common.model, args.common.exits.as_ref(), progress)?;
-    measure(&plan, &mut experiment, &scene, progress)?;
-    let judged = judge(&plan, experiment.rows(), &scene, progress)?;
+    let (experiment, judged) = carry_out(&plan, &args.common, &settings(args, &plan)?, progress)?;
     let summary = summarize(&plan, experiment.rows(), &judged);
-    if let Some(folder) = experiment.folder() {
-        folder.write_lines("judged.jsonl", &judged)?;
-        folder.write_summary(&summary)?;
-        folder.write("time-per-token.svg", &chart(args, &plan, &summary.figures))?;
-    }
+    experiment.publish(&summary, [("time-per-token.svg", chart(args, &plan, &summary.figures))])?;
     ui::print::line(format_args!("{}\n\n{}", render(&summary.figures), told(&summary.crossovers)))?;
     Ok(())
 }
@@ -112,16 +104,19 @@ fn settings<'a>(args: &'a BenchRttArgs, plan: &Plan) -> anyhow::Result<Settings<
 }
 
 fn summarize(plan: &Plan, rows: &[Row], judged: &[Judged]) -> Summary {
-    let rtts = plan.rtts.iter().map(|rtt| rtt.as_secs_f64() * 1e3);
+    let rtts: Vec<f64> = plan.rtts.iter().map(|rtt| rtt.as_secs_f64() * 1e3).collect();
     let of = |rtt: f64, variant: &Variant| {
         figures(rows, judged, rtt, variant.name, [Some(CLOUD_ONLY), still(plan, variant)])
     };
     let figures: Vec<Figures> =
-        rtts.flat_map(|rtt| plan.variants.iter().filter_map(move |variant| of(rtt, variant))).collect();
+        rtts.iter().flat_map(|&rtt| plan.variants.iter().filter_map(move |variant| of(rtt, variant))).collect();
     let names: Vec<&'static str> = plan.variants.iter().map(|variant| variant.name).collect();
     let pairs =
         names.iter().enumerate().flat_map(|(index, one)| names[index + 1..].iter().map(move |other| (*one, *other)));
-    let crossovers = pairs.map(|(one, other)| crossover(one, other, &figures)).collect();
+    let ratios = |one, other| -> Vec<(f64, f64)> {
+        rtts.iter().filter_map(|&rtt| Some((rtt, time_ratio(rows, rtt, one, other)?))).collect()
+    };
+    let crossovers = pairs.map(|(one, other)| crossover(one, other, &ratios(one, other))).collect();
     Summary { figures, crossovers }
 }
 
@@ -131,14 +126,11 @@ fn line(name: &str, figures: &[Figures]) -> Vec<(f64, f64)> {
     own.filter_map(|figures| Some((figures.rtt_ms, figures.total_per_token_ms?))).collect()
 }
 
-fn crossover(one: &'static str, other: &'static str, figures: &[Figures]) -> Crossover {
-    let points: Vec<(f64, f64, f64)> = line(one, figures)
-        .iter()
-        .zip(line(other, figures))
-        .map(|((rtt, ours), (_, theirs))| (*rtt, *ours, theirs))
-        .collect();
-    let apart = points.iter().find(|(_, ours, theirs)| ours != theirs);
-    let faster_near = apart.map(|(_, ours, theirs)| if ours < theirs { one } else { other });
+/// From the ratios of their times, by rising distance.
+fn crossover(one: &'static str, other: &'static str, ratios: &[(f64, f64)]) -> Crossover {
+    let points: Vec<(f64, f64, f64)> = ratios.iter().map(|&(rtt, ratio)| (rtt, ratio, 1.0)).collect();
+    let apart = ratios.iter().find(|(_, ratio)| *ratio != 1.0);
+    let faster_near = apart.map(|(_, ratio)| if *ratio < 1.0 { one } else { other });
     Crossover { one, other, at_rtt_ms: crossings(&points), faster_near }
 }
 
@@ -210,26 +202,13 @@ fn chart(args: &BenchRttArgs, plan: &Plan, figures: &[Figures]) -> String {
 mod tests {
     use super::*;
 
-    fn figures(variant: &str, line: &[(f64, f64)]) -> Vec<Figures> {
-        let one = |&(rtt_ms, ms)| Figures {
-            variant: variant.to_owned(),
-            rtt_ms,
-            total_per_token_ms: Some(ms),
-            ..Figures::default()
-        };
-        line.iter().map(one).collect()
-    }
-
     #[test]
     fn who_is_faster_where_is_said_of_every_pair() {
-        let near = figures("near", &[(0.0, 10.0), (20.0, 20.0), (40.0, 30.0)]);
-        let far = figures("far", &[(0.0, 15.0), (20.0, 15.0), (40.0, 15.0)]);
-        let slow = figures("slow", &[(0.0, 50.0), (20.0, 50.0), (40.0, 50.0)]);
-        let all = [near, far, slow].concat();
-        let crossing = crossover("near", "far", &all);
+        let crossing = crossover("near", "far", &[(0.0, 0.5), (20.0, 1.5), (40.0, 2.0)]);
         assert_eq!((crossing.at_rtt_ms.clone(), crossing.faster_near), (vec![10.0], Some("near")));
         assert_eq!(sentence(&crossing), "near and far: at 10.0 ms, nearer than that near is faster");
-        assert_eq!(sentence(&crossover("slow", "far", &all)), "slow and far: none, far is faster at every distance");
-        assert_eq!(sentence(&crossover("far", "far", &all)), "far and far: equally fast everywhere");
+        let never = crossover("slow", "far", &[(0.0, 3.0), (20.0, 2.0)]);
+        assert_eq!(sentence(&never), "slow and far: none, far is faster at every distance");
+        assert_eq!(sentence(&crossover("far", "far", &[(0.0, 1.0)])), "far and far: equally fast everywhere");
     }
 }

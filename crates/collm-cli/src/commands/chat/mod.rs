@@ -10,6 +10,7 @@ mod said;
 use std::time::{Duration, Instant};
 
 use collm_core::{
+    budget::Target,
     policy::{Mode, Threshold},
     sampling::Sampling,
 };
@@ -47,6 +48,7 @@ pub(super) fn run(args: ChatArgs, progress: ProgressMode, verbose: bool) -> anyh
         system: args.system.map(|text| Message::new("system", text)),
         mode,
         threshold: args.threshold,
+        budget: args.budget,
         tokens_max: args.max_tokens,
         sampling,
         load: started_here.then(|| began.elapsed()),
@@ -64,6 +66,8 @@ struct Chat<'a> {
     mode: Option<Mode>,
     /// `None` leaves it to the edge.
     threshold: Option<Auto<Threshold>>,
+    /// In place of a threshold.
+    budget: Option<Target>,
     tokens_max: u32,
     sampling: Sampling,
     /// What it took to start the edge; told once.
@@ -98,7 +102,10 @@ impl Chat<'_> {
             Said::Nothing => {}
             Said::Question(text) => return self.answer(text),
             Said::Mode(mode) => self.mode = mode.or(self.mode),
-            Said::Threshold(threshold) => self.threshold = threshold.or(self.threshold),
+            Said::Threshold(None) | Said::Budget(None) => {}
+            Said::Threshold(threshold) => (self.threshold, self.budget) = (threshold, None),
+            Said::Budget(budget) => (self.threshold, self.budget) = (None, budget),
+            Said::NoBudget => self.budget = None,
             Said::Clear => self.turns.clear(),
             Said::Stats => anstream::eprintln!("{}", self.numbers()),
             Said::Help => anstream::eprintln!("{HELP}"),
@@ -106,6 +113,7 @@ impl Chat<'_> {
         match said {
             Said::Mode(_) => anstream::eprintln!("mode {}", self.mode.map_or("of the edge's choice", Mode::name)),
             Said::Threshold(_) => anstream::eprintln!("threshold {}", self.threshold_in_force()),
+            Said::Budget(_) | Said::NoBudget => anstream::eprintln!("budget {}", self.budget_in_force()),
             Said::Clear => anstream::eprintln!("a new conversation"),
             _ => {}
         }
@@ -113,11 +121,16 @@ impl Chat<'_> {
     }
 
     fn threshold_in_force(&self) -> String {
-        match self.threshold {
-            None => "of the edge's choice".to_owned(),
-            Some(Auto::Auto) => "auto".to_owned(),
-            Some(Auto::Given(threshold)) => threshold.value().to_string(),
+        match (self.budget, self.threshold) {
+            (Some(budget), _) => format!("as the budget {budget} leaves room for"),
+            (None, None) => "of the edge's choice".to_owned(),
+            (None, Some(Auto::Auto)) => "auto".to_owned(),
+            (None, Some(Auto::Given(threshold))) => threshold.value().to_string(),
         }
+    }
+
+    fn budget_in_force(&self) -> String {
+        self.budget.map_or("of the edge's choice".to_owned(), |budget| budget.to_string())
     }
 
     fn numbers(&self) -> String {
@@ -156,6 +169,7 @@ impl Chat<'_> {
         let turns = self.system.iter().chain(&self.turns).cloned().collect();
         let question = Question::new(Prompt::Conversation(turns), Threshold::DEFAULT, self.tokens_max)
             .at(self.threshold)
+            .within(self.budget, None)
             .sampled(&self.sampling);
         match self.mode {
             Some(mode) => question.in_mode(mode),

@@ -1,12 +1,17 @@
 //! What a typed line means.
 
-use collm_core::policy::{Mode, Threshold};
+use collm_core::{
+    budget::Target,
+    policy::{Mode, Threshold},
+};
 
 use crate::args::values::{self, Auto};
 
 pub(super) const HELP: &str = "\
-/mode [MODE]            show or choose who decides: whole, cloud, naive, standalone, collaborative, exact
+/mode [MODE]            show or choose who decides: whole, cloud, naive, standalone, collaborative, exact,
+                        auto
 /threshold [auto|0..1]  show or choose the confidence from which on the edge's own guess is taken
+/budget [TARGET|none]   show or choose what an answer may cost, in place of a threshold: tpot=60ms or cloud=20%
 /stats                  the numbers of the last answer
 /clear                  begin a new conversation
 /help                   this text
@@ -22,6 +27,9 @@ pub(super) enum Said {
     Mode(Option<Mode>),
     /// `None` asks what it is.
     Threshold(Option<Auto<Threshold>>),
+    /// `None` asks what it is.
+    Budget(Option<Target>),
+    NoBudget,
     Stats,
     Clear,
     Help,
@@ -40,6 +48,11 @@ impl Said {
             ("mode", mode, None) => Ok(Self::Mode(mode.map(values::mode).transpose()?)),
             ("threshold", threshold, None) => {
                 Ok(Self::Threshold(threshold.map(values::threshold_or_auto).transpose()?))
+            }
+            ("budget", Some("none"), None) => Ok(Self::NoBudget),
+            ("budget", budget, None) => {
+                let budget = budget.map(values::budget).transpose().map_err(|error| error.to_string())?;
+                Ok(Self::Budget(budget))
             }
             ("stats", None, None) => Ok(Self::Stats),
             ("clear", None, None) => Ok(Self::Clear),
@@ -62,6 +75,9 @@ mod tests {
             ("/mode", Said::Mode(None)),
             ("/threshold 0.8", Said::Threshold(Some(Auto::Given(Threshold::DEFAULT)))),
             ("/threshold auto", Said::Threshold(Some(Auto::Auto))),
+            ("/budget cloud=20%", Said::Budget("cloud=20%".parse().ok())),
+            ("/budget none", Said::NoBudget),
+            ("/budget", Said::Budget(None)),
             ("/stats", Said::Stats),
             ("/clear ", Said::Clear),
             ("/?", Said::Help),
@@ -76,6 +92,7 @@ mod tests {
             ("/moed exact", "/help shows"),
             ("/mode fast", "the modes are"),
             ("/threshold much", "write a confidence"),
+            ("/budget little", "write a budget"),
             ("/clear now", "is no command"),
             ("/", "is no command"),
         ] {

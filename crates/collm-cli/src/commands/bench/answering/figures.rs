@@ -98,6 +98,15 @@ pub(in crate::commands::bench) fn figures(
     })
 }
 
+/// Time per token of one way as a multiple of another's at this distance: the median over answers to the same prompt.
+pub(in crate::commands::bench) fn time_ratio(rows: &[Row], rtt_ms: f64, one: &str, other: &str) -> Option<f64> {
+    let of = |variant: &str, prompt: usize| {
+        rows.iter().find(|row| row.rtt_ms == rtt_ms && row.variant == variant && row.prompt == prompt)
+    };
+    let own = rows.iter().filter(|row| row.rtt_ms == rtt_ms && row.variant == one);
+    median(own.filter_map(|row| Some(total_per_token(row) / total_per_token(of(other, row.prompt)?))))
+}
+
 /// Answers of other lengths stay comparable.
 fn total_per_token(row: &Row) -> f64 {
     row.stats.total_ms / row.tokens.len().max(1) as f64

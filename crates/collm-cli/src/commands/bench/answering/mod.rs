@@ -11,11 +11,31 @@ mod row;
 mod timetable;
 mod variant;
 
+use serde::Serialize;
+
 pub(super) use self::{
-    figures::{Figures, figures},
-    judged::{Judged, judge},
+    figures::{Figures, figures, time_ratio},
+    judged::Judged,
     plan::Plan,
-    row::{Row, measure},
+    row::Row,
     timetable::Timetable,
     variant::{CLOUD_ONLY, Variant},
 };
+use crate::{args::ExperimentArgs, commands::demo::Scene, experiment::Experiment, ui::progress::ProgressMode};
+
+/// Measures what the plan lacks, and has the whole model judge all of it.
+pub(super) fn carry_out(
+    plan: &Plan,
+    common: &ExperimentArgs,
+    settings: &impl Serialize,
+    progress: ProgressMode,
+) -> anyhow::Result<(Experiment<Row>, Vec<Judged>)> {
+    let mut experiment = Experiment::open(common.out.as_deref(), settings)?;
+    let scene = Scene::prepare(&common.model, common.exits.as_ref(), progress)?;
+    row::measure(plan, &mut experiment, &scene, progress)?;
+    let judged = judged::judge(plan, experiment.rows(), &scene, progress)?;
+    if let Some(folder) = experiment.folder() {
+        folder.write_lines("judged.jsonl", &judged)?;
+    }
+    Ok((experiment, judged))
+}

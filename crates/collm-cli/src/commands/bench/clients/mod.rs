@@ -57,12 +57,7 @@ pub(super) fn run(args: &BenchClientsArgs, progress: ProgressMode) -> anyhow::Re
     let mut experiment = Experiment::open(args.common.out.as_deref(), &settings)?;
     measure(args, &prompts, &mut experiment, progress)?;
     let summary = summarize(experiment.rows());
-    if let Some(folder) = experiment.folder() {
-        folder.write_summary(&summary)?;
-        for (name, svg) in charts(&summary) {
-            folder.write(name, &svg)?;
-        }
-    }
+    experiment.publish(&summary, charts(&summary))?;
     ui::print::line(render(&summary))?;
     Ok(())
 }
