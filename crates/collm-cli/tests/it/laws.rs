@@ -1,51 +1,16 @@
 //! The laws that make distance harmless, on real weights with fitted exits: guessing ahead says what standing still says, and
 //! exact answers are the whole model's. The link's delay is another one for every answer, and random within it.
 
-use std::time::Duration;
-
-use collm_link::{Link, LinkSpec};
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
 
-use crate::harness::{MODEL, Parts, Server, ask, question};
+use crate::{
+    harness::{MODEL, Parts, Server, ask, question},
+    linked::{World, count, with},
+};
 
 const TOKENS: u32 = 40;
 
 const PROMPTS: [&str; 2] = ["Explain why the sea is salty.", "Write a short story about a fox and a crow."];
-
-/// A cloud, an edge, and the link between them.
-struct World {
-    edge: Server,
-    link: Link,
-    random: fastrand::Rng,
-    /// Carries the link.
-    _runtime: Runtime,
-    _cloud: Server,
-}
-
-impl World {
-    fn start(parts: &Parts, cloud: &[&str], edge: &[&str]) -> Self {
-        let cloud = Server::start(&[&["cloud", "--listen", "127.0.0.1:0"], cloud].concat());
-        let runtime = Runtime::new().expect("threads");
-        let link = Link::start("127.0.0.1:0", cloud.address.to_string(), LinkSpec::PERFECT);
-        let link = runtime.block_on(link).expect("a free port");
-        let url = format!("http://{}", link.local_addr());
-        // No answer may be degraded because this machine is busy.
-        let near = ["edge", "--part", &parts.edge(), "--cloud", &url, "--listen", "127.0.0.1:0", "--deadline", "60s"];
-        let edge = Server::start(&[near.as_slice(), edge].concat());
-        Self { edge, link, random: fastrand::Rng::with_seed(1), _runtime: runtime, _cloud: cloud }
-    }
-
-    /// An answer over a link that is like no other before.
-    fn ask(&mut self, question: &Value) -> Value {
-        let mut up_to = |ms: u64| Duration::from_millis(self.random.u64(0..=ms));
-        let spec = LinkSpec { rtt: up_to(30), jitter: up_to(15), ..LinkSpec::PERFECT };
-        self.link.control().reshape(spec).expect("a possible link");
-        let answer = ask(&self.edge, question, |_| {});
-        assert_eq!(answer["degraded"], false, "{answer}");
-        answer
-    }
-}
 
 /// Every prompt, greedy and drawn.
 fn questions() -> impl Iterator<Item = Value> {
@@ -59,14 +24,6 @@ fn questions() -> impl Iterator<Item = Value> {
     })
 }
 
-fn with(question: &Value, fields: &Value) -> Value {
-    let mut question = question.clone();
-    for (name, value) in fields.as_object().expect("fields") {
-        question[name] = value.clone();
-    }
-    question
-}
-
 /// What was said, by whom, and how sure they were.
 fn said(answer: &Value) -> Vec<(&Value, &Value, &Value)> {
     let tokens = answer["tokens"].as_array().expect("tokens").iter();
@@ -75,10 +32,6 @@ fn said(answer: &Value) -> Vec<(&Value, &Value, &Value)> {
 
 fn ids(answer: &Value) -> Vec<&Value> {
     said(answer).into_iter().map(|(id, ..)| id).collect()
-}
-
-fn count(answer: &Value, column: &str) -> u64 {
-    answer["stats"][column].as_u64().expect("a count")
 }
 
 #[test]

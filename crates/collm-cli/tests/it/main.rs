@@ -14,12 +14,14 @@ mod experiments;
 mod harness;
 mod help;
 mod laws;
+mod linked;
 mod memory;
 mod outputs;
 mod reference;
 mod restarts;
 mod running;
 mod settings;
+mod steering;
 mod stopping;
 #[cfg(unix)]
 mod terminal;
