@@ -6,6 +6,7 @@
 //! in one place, `error`. Deliberately absent: tokenisers and templates (behind [`TextModel`]), sockets to the cloud.
 
 mod answering;
+mod aside;
 mod error;
 mod fields;
 mod generate;

@@ -6,7 +6,8 @@ use collm_node::text::Utf8Stream;
 use serde::Serialize;
 
 use crate::{
-    Api, Markup, TextModel, TokenizerInfo, error::ApiError, fields::Fields, link::LinkReport, openai::conversation,
+    Api, Markup, TextModel, TokenizerInfo, aside::aside, error::ApiError, fields::Fields, link::LinkReport,
+    openai::conversation,
 };
 
 /// `POST /tokenize`: the tokens of `content` (or `prompt`), a text, or of `messages`, a conversation. As in a request for an
@@ -21,12 +22,14 @@ pub(crate) async fn tokenize(State(api): State<Api>, mut fields: Fields) -> Resu
         Some(text) => Some(text),
         None => fields.take("prompt")?,
     };
-    let tokens = match text {
-        Some(text) if adds => api.model.tokenize(&text, markup)?,
-        Some(text) => api.model.tokenize_bare(&text, markup)?,
-        None => conversation(&mut fields, api.model.as_ref())?,
-    };
-    let tokens: Vec<u32> = tokens.into_iter().map(|token| token.0).collect();
+    let model = api.model.clone();
+    let tokens = aside(move || match text {
+        Some(text) if adds => Ok(model.tokenize(&text, markup)?),
+        Some(text) => Ok(model.tokenize_bare(&text, markup)?),
+        None => conversation(&mut fields, model.as_ref()),
+    });
+    let tokens: Result<Vec<TokenId>, ApiError> = tokens.await;
+    let tokens: Vec<u32> = tokens?.into_iter().map(|token| token.0).collect();
     Ok(Json(Tokens { count: tokens.len(), max_model_len: api.card.context, tokens }))
 }
 

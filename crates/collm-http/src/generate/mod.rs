@@ -10,11 +10,12 @@ use axum::{
 };
 
 use self::request::GenerateRequest;
-use crate::{Api, error::ApiError, fields::Fields};
+use crate::{Api, aside::aside, error::ApiError, fields::Fields};
 
 /// Answers with the report of a finished answer, or with its events as they come.
 pub(crate) async fn generate(State(api): State<Api>, fields: Fields) -> Result<Response, ApiError> {
-    let request = GenerateRequest::parse(fields, &api)?;
+    let reader = api.clone();
+    let request = aside(move || GenerateRequest::parse(fields, &reader)).await?;
     let writer = request.terms.begin(&api, request.prompt).await?;
     if request.stream {
         return Ok(stream::respond(writer));

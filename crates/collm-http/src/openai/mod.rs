@@ -33,7 +33,7 @@ pub(crate) use self::{
     models::{model, models},
     prompt::conversation,
 };
-use crate::{Api, answering::Terms, error::ApiError, fields::Fields};
+use crate::{Api, answering::Terms, aside::aside, error::ApiError, fields::Fields};
 
 /// `POST /v1/chat/completions`
 pub(crate) async fn chat_completions(State(api): State<Api>, fields: Fields) -> Result<Response, ApiError> {
@@ -46,7 +46,8 @@ pub(crate) async fn completions(State(api): State<Api>, fields: Fields) -> Resul
 }
 
 async fn complete(api: &Api, fields: Fields, form: Form) -> Result<Response, ApiError> {
-    let request = CompletionRequest::parse(fields, form, api)?;
+    let reader = api.clone();
+    let request = aside(move || CompletionRequest::parse(fields, form, &reader)).await?;
     let mut tally = Tally::new(request.mode(), request.prompt_tokens());
     // All of them or none: what has begun is withdrawn when a later one is refused.
     let writers = try_join_all(request.choices().map(|(terms, prompt)| begin(api, terms, prompt))).await?;
