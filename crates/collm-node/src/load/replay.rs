@@ -135,7 +135,9 @@ async fn hear(mut incoming: Streaming<CloudFrame>, report: &watch::Sender<Heard>
             Err(status) => return End::Stream(describe(&status)),
         };
         let compute = match frame {
-            Some(cloud_frame::Frame::Answer(answer)) => Duration::from_nanos(answer.compute_ns),
+            Some(cloud_frame::Frame::Answer(answer)) => {
+                Duration::from_nanos(answer.compute_ns) + Duration::from_nanos(answer.unasked_ns)
+            }
             Some(cloud_frame::Frame::Missing(_)) => return End::Missing,
             Some(cloud_frame::Frame::Refused(refused)) => return End::Stream(refused.message),
             _ => Duration::ZERO,

@@ -46,7 +46,7 @@ pub(super) fn run(args: &BenchClientsArgs, progress: ProgressMode) -> anyhow::Re
     let settings = Settings {
         experiment: "clients",
         model: &args.common.model,
-        exits: args.common.exits_name(),
+        exits: args.common.exits_name()?,
         prompts: fingerprint(prompts.iter().map(String::as_str))?,
         limit: prompts.len(),
         max_tokens: sizes.tokens_max,

@@ -15,7 +15,8 @@ pub(super) struct Summary {
     way: String,
     clients: u32,
     answers: usize,
-    /// Over all clients, while they asked.
+    /// Over all clients and all answers, until the last of them was made: a window that ends before would count prompts of many
+    /// clients and none of the tokens that they were computed for.
     tokens_per_second: f64,
     /// Engine time in the cloud.
     cloud_ms_per_token: f64,
@@ -37,12 +38,11 @@ fn summary(level: &Level) -> Summary {
     let answers = &level.answers;
     let tokens: usize = answers.iter().map(|answer| answer.token_ms.len()).sum();
     let ends = || answers.iter().flat_map(|answer| answer.token_ms.iter().map(|token| answer.began_ms + token));
-    let in_time = ends().filter(|end| *end <= level.duration_ms).count();
     // Answers that were under way when the time was over were computed to their end.
     let last_ms = ends().fold(level.duration_ms, f64::max);
     let compute: f64 = answers.iter().map(|answer| answer.cloud_compute_ms).sum();
     let cloud_ms_per_token = compute / tokens.max(1) as f64;
-    let tokens_per_second = in_time as f64 / (level.duration_ms / 1e3);
+    let tokens_per_second = tokens as f64 / (last_ms / 1e3);
     let first = || answers.iter().filter_map(|answer| answer.token_ms.first().copied());
     let each = || answers.iter().filter_map(|answer| time_per_token(&answer.token_ms));
     Summary {
@@ -124,10 +124,10 @@ mod tests {
     }
 
     #[test]
-    fn what_came_after_the_time_does_not_count_as_throughput() {
+    fn throughput_is_of_all_answers_until_the_last_was_made() {
         let answers = vec![answer(0.0, &[100.0, 200.0, 300.0]), answer(800.0, &[100.0, 300.0, 500.0])];
         let summary = &summarize(&[level("cloud-only", 2, answers)])[0];
-        assert_eq!((summary.answers, summary.tokens_per_second, summary.cloud_ms_per_token), (2, 4.0, 20.0));
+        assert_eq!((summary.answers, summary.tokens_per_second, summary.cloud_ms_per_token), (2, 6.0 / 1.3, 20.0));
         assert!((summary.cloud_busy - 120.0 / 1300.0).abs() < 1e-9, "{summary:?}");
         assert_eq!((summary.first_token_ms[0], summary.time_per_token_ms[0]), (Some(100.0), Some(150.0)));
         assert_eq!(time_per_token(&[1.0]), None);
