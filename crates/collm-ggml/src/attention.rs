@@ -4,6 +4,7 @@
 //! arena a slot looks at ([`Attention::aim`]), not the graph. A single row needs no mask; several rows of a slot, and
 //! windows over them, do.
 
+use collm_engine::BLOCK_ROWS;
 use half::f16;
 use llama_cpp_sys_2 as sys;
 
@@ -163,7 +164,12 @@ impl Attention {
         let start = aims[span].start;
         let end = start + self.spans[span].rows.count;
         let first = match self.window {
-            Some(window) if local => (start + 1).saturating_sub(window),
+            Some(window) if local => {
+                let oldest = (start + 1).saturating_sub(window);
+                // ggml adds up the keys of many rows in tiles that begin with the view. They begin where blocks do, wherever the call
+                // begins (invariant 16). A single row has no mask to hide what it does not see, and no tiles.
+                if self.spans[span].rows.count == 1 { oldest } else { oldest / BLOCK_ROWS * BLOCK_ROWS }
+            }
             _ => 0,
         };
         (first, end - first)

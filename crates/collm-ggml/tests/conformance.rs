@@ -9,7 +9,7 @@ use collm_engine::conformance;
 use collm_ggml::{GgmlEngine, GgmlRequantize, LoadOptions};
 use collm_model::gguf::TensorType;
 use collm_model::split::{SplitOptions, plan};
-use collm_model::{ModelFile, synthetic::SyntheticModel};
+use collm_model::{Architecture, ModelFile, synthetic::SyntheticModel};
 use common::{Whole, largest_difference, open, options, prompt, real, rows, synthetic, synthetic_models};
 
 fn conforms(file: &Arc<ModelFile>, tolerance: f32) {
@@ -88,13 +88,15 @@ fn parts_of_a_real_model_together_are_the_whole() {
 #[test]
 fn blocks_decide_the_bits_and_nothing_else_does() {
     let folder = tempfile::tempdir().unwrap();
-    for kv_heads in [2, 4] {
-        let model = SyntheticModel {
-            weights: TensorType::Q8_0,
-            kv_heads,
-            seed: u64::from(kv_heads),
-            ..SyntheticModel::new(collm_model::Architecture::Llama)
-        };
+    let of = SyntheticModel::new;
+    let models = [
+        SyntheticModel { kv_heads: 2, seed: 2, ..of(Architecture::Llama) },
+        SyntheticModel { kv_heads: 4, seed: 4, ..of(Architecture::Llama) },
+        // Windows that begin within blocks.
+        SyntheticModel { sliding_window: 128, seed: 5, ..of(Architecture::Gemma3) },
+    ];
+    for model in models {
+        let model = SyntheticModel { weights: TensorType::Q8_0, ..model };
         let file = synthetic(folder.path(), &model);
         let options = LoadOptions { context: 640, batch_rows_max: 640, ..options() };
         let mut engine = GgmlEngine::load(&file, &options).unwrap();
