@@ -3,6 +3,7 @@
 //! llama.cpp reads the vocabulary from the file itself, of a whole model or of a part; no weights are loaded. The bytes of
 //! all tokens are read once, so that giving one out costs nothing and needs no lock.
 
+use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::ptr::NonNull;
@@ -10,6 +11,7 @@ use std::ptr::NonNull;
 use collm_core::ids::TokenId;
 use collm_engine::TokenTexts;
 use collm_model::ModelFile;
+use collm_model::gguf::{Gguf, Value};
 use llama_cpp_sys_2 as sys;
 
 /// Tokens of a text, at most: what llama.cpp can count.
@@ -65,6 +67,9 @@ impl Vocabulary {
     pub fn load(file: &ModelFile) -> Result<Self, VocabularyError> {
         crate::device::initialise();
         let path = file.path().display().to_string();
+        if !is_sound(file.gguf()) {
+            return Err(VocabularyError::Unreadable(path));
+        }
         let model = Model::load(file).ok_or_else(|| VocabularyError::Unreadable(path.clone()))?;
         let (listed, expected) = (model.token_count(), file.hyperparameters().vocabulary as usize);
         if listed != expected {
@@ -195,6 +200,28 @@ impl TokenTexts for Vocabulary {
 impl fmt::Debug for Vocabulary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Vocabulary").field("tokens", &self.markup.len()).finish_non_exhaustive()
+    }
+}
+
+/// Whether llama.cpp can load the vocabulary and tokenise any text with it. It aborts the process where two tokens are the same, and
+/// throws through C where a tokeniser that falls back to bytes has no tokens for them.
+fn is_sound(gguf: &Gguf) -> bool {
+    let Some(Value::Array(listed)) = gguf.value("tokenizer.ggml.tokens") else { return false };
+    let mut tokens = HashSet::new();
+    for (index, token) in listed.iter().enumerate() {
+        // It takes texts up to their first NUL, and calls those without a text so.
+        let Some(text) = token.as_str().filter(|text| !text.contains('\0')) else { return false };
+        let text = if text.is_empty() { format!("[EMPTY_{index}]") } else { text.to_owned() };
+        if !tokens.insert(text) {
+            return false;
+        }
+    }
+    let tokenizer = gguf.value("tokenizer.ggml.model");
+    match tokenizer.as_ref().and_then(Value::as_str) {
+        Some("gpt2") => true,
+        Some("llama") => (0..=u8::MAX).all(|byte| tokens.contains(&format!("<0x{byte:02X}>"))),
+        // No supported architecture comes with another one.
+        _ => false,
     }
 }
 

@@ -71,7 +71,7 @@ impl<'a> Loader<'a> {
         let mut sorted: Vec<&PlannedCopy<'_>> = self.copies.iter().collect();
         sorted.sort_by_key(|copy| copy.layout.raw().addr());
         for copies in sorted.chunk_by(|a, b| a.layout == b.layout) {
-            fill_all(self.device, copies, &mut buffers)?;
+            fill_all(self.device, copies, self.file.gguf().is_mapped(), &mut buffers)?;
         }
         buffers.extend(self.mapped);
         Ok(Weights { _buffers: buffers, _context: self.context, _file: Arc::clone(self.file) })
@@ -183,7 +183,12 @@ fn adjacent_rows<'a>(data: &'a [u8], row_bytes: usize, rows: &[TokenId]) -> Vec<
 }
 
 /// Makes copies of one layout, in as few buffers as the device allows.
-fn fill_all(device: &Device, copies: &[&PlannedCopy<'_>], buffers: &mut Vec<Buffer>) -> Result<(), LoadError> {
+fn fill_all(
+    device: &Device,
+    copies: &[&PlannedCopy<'_>],
+    is_mapped: bool,
+    buffers: &mut Vec<Buffer>,
+) -> Result<(), LoadError> {
     let layout = copies[0].layout;
     let mut rest = copies;
     while !rest.is_empty() {
@@ -194,6 +199,9 @@ fn fill_all(device: &Device, copies: &[&PlannedCopy<'_>], buffers: &mut Vec<Buff
         }
         for (copy, offset) in rest.iter().zip(&offsets) {
             fill(copy, &buffer, *offset)?;
+            if is_mapped {
+                copy.sources.iter().for_each(|source| give_back(source));
+            }
         }
         rest = &rest[offsets.len()..];
         buffers.push(buffer);
@@ -236,7 +244,6 @@ fn fill(copy: &PlannedCopy<'_>, buffer: &Buffer, offset: usize) -> Result<(), Lo
         return Err(LoadError::Memory(data.len()));
     }
     copy.tensor.write(data);
-    copy.sources.iter().for_each(|source| give_back(source));
     Ok(())
 }
 
@@ -249,7 +256,7 @@ fn length(dimension: u64) -> usize {
     usize::try_from(dimension).expect("the tensor is in memory")
 }
 
-/// Lets the operating system drop the pages that lie wholly inside `bytes`. Advice: failing changes nothing but the
+/// Lets the operating system drop the pages that lie wholly inside `bytes`, which are of a mapped file. Advice: failing changes nothing but the
 /// resident memory.
 #[cfg(target_os = "linux")]
 fn give_back(bytes: &[u8]) {
@@ -260,7 +267,7 @@ fn give_back(bytes: &[u8]) {
         return;
     }
     let first = bytes.as_ptr().with_addr(start).cast_mut().cast();
-    // SAFETY: whole pages of a mapped file, since mapping is the only way to open a `ModelFile`; nobody writes to them, so
+    // SAFETY: whole pages of a mapped file, by the only caller; nobody writes to them, so
     // what is dropped is read again from the file with the same content.
     if let Err(error) = unsafe { rustix::mm::madvise(first, end - start, rustix::mm::Advice::LinuxDontNeed) } {
         tracing::debug!(%error, "the pages of repacked weights stay resident");

@@ -89,6 +89,11 @@ impl Gguf {
         Some(self.header.entries[index].value(self.bytes()))
     }
 
+    /// Whether its bytes are a mapped file's, and no memory of this process.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.bytes, Bytes::Mapped(_))
+    }
+
     /// All metadata in file order.
     pub fn metadata(&self) -> impl Iterator<Item = (&str, Value<'_>)> {
         self.header.entries.iter().map(|entry| (&*entry.key, entry.value(self.bytes())))
