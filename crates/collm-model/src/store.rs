@@ -55,9 +55,12 @@ pub fn remove(cache: &Cache, hub: &Hub, path: &Path) -> Result<(), RemoveError> 
     let stored = list(cache, hub).into_iter().find(|stored| stored.path == path);
     let stored = stored.ok_or_else(|| RemoveError::NotStored(path.to_owned()))?;
     let io = |source| RemoveError::Io { path: path.to_owned(), source };
-    if let Ok(blob) = stored.path.canonicalize()
+    // What a link of our own cache points to is somebody else's.
+    if stored.path.starts_with(&hub.cache)
+        && let (Ok(blob), Ok(hub)) = (stored.path.canonicalize(), hub.cache.canonicalize())
         && blob != stored.path
-        && blob.starts_with(hub.cache.canonicalize().unwrap_or_default())
+        && blob.starts_with(hub)
+        && fs::symlink_metadata(&stored.path).is_ok_and(|link| link.is_symlink())
     {
         fs::remove_file(blob).map_err(io)?;
     }

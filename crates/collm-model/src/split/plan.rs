@@ -451,11 +451,20 @@ fn is_matrix(tensor: &TensorView<'_>) -> bool {
     tensor.stated_dims().len() > 1
 }
 
+/// The same for all spellings of a path, also of a file that is not there yet.
+fn real_path(path: &Path) -> PathBuf {
+    let by_folder = || {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(folder.canonicalize().ok()?.join(path.file_name()?))
+    };
+    path.canonicalize().ok().or_else(by_folder).unwrap_or_else(|| path.to_owned())
+}
+
 /// Refuses to let two of the paths be one file, also through links.
 fn refuse_same_file(paths: &[&Path]) -> Result<(), SplitError> {
     let mut seen = Vec::new();
     for &path in paths {
-        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let real = real_path(path);
         if seen.contains(&real) {
             return Err(SplitError::SamePath(path.to_owned()));
         }
