@@ -21,6 +21,9 @@ pub(crate) struct State {
 
 const SECONDS: &str = "run.seconds";
 const STEPS: &str = "run.steps";
+/// More than any run lasts: years.
+const STEPS_MAX: i64 = 1 << 40;
+const SECONDS_MAX: f64 = 1e9;
 /// Of the values themselves and of the optimiser's two means of each.
 const PREFIXES: [&str; 3] = ["value", "first", "second"];
 
@@ -66,8 +69,11 @@ pub(crate) fn load(state: &State, path: &Path) -> Result<State, CheckpointError>
     if file.0.len() != expected {
         return Err(other(format!("it holds {} arrays instead of {expected}", file.0.len())));
     }
-    found.optimizer.steps = file.scalar::<i64>(STEPS).map_err(other)?.cast_unsigned();
-    found.seconds = file.scalar(SECONDS).map_err(other)?;
+    let (steps, seconds) = (file.scalar::<i64>(STEPS).map_err(other)?, file.scalar::<f64>(SECONDS).map_err(other)?);
+    if !(0..STEPS_MAX).contains(&steps) || !(0.0..SECONDS_MAX).contains(&seconds) {
+        return Err(other(format!("it tells of {steps} steps in {seconds} s")));
+    }
+    (found.optimizer.steps, found.seconds) = (steps.cast_unsigned(), seconds);
     let moments = found.optimizer.first.iter_mut().zip(&mut found.optimizer.second);
     for (parameter, (first, second)) in found.parameters.iter_mut().zip(moments) {
         for (prefix, values) in PREFIXES.iter().zip([&mut parameter.values, first, second]) {
@@ -86,7 +92,9 @@ impl File {
         if tensor.dims() != dims || tensor.dtype() != DType::F32 {
             return Err(format!("{name} is {:?} instead of {dims:?}", tensor.dims()));
         }
-        tensor.flatten_all().and_then(|values| values.to_vec1()).map_err(|error| error.to_string())
+        let values: Vec<f32> =
+            tensor.flatten_all().and_then(|values| values.to_vec1()).map_err(|error| error.to_string())?;
+        if values.iter().all(|value| value.is_finite()) { Ok(values) } else { Err(format!("{name} is damaged")) }
     }
 
     fn scalar<T: candle_core::WithDType>(&self, name: &str) -> Result<T, String> {

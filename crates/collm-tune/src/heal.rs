@@ -55,12 +55,16 @@ pub fn heal<F: From<TuneError>>(
     if train.is_empty() || held_back.is_empty() {
         return Err(TuneError::TooLittleText("healing").into());
     }
-    if plan.checkpoint.exists() {
+    let goes_on = plan.checkpoint.exists();
+    if goes_on {
         healer.resume(&plan.checkpoint).map_err(TuneError::from)?;
     }
     let mut order = Order::new(train, plan.seed);
     order.skip(healer.steps());
-    let mut run = Run::start(healer, held_back)?;
+    let mut run = Run::start(healer, held_back, plan)?;
+    if goes_on {
+        run.recall(held_back, plan)?;
+    }
     let budget = plan.budget.as_secs_f64();
     while run.healer.seconds() < budget {
         let report = run.healer.step(&order.next(), run.healer.seconds() / budget).map_err(TuneError::from)?;
@@ -82,15 +86,39 @@ struct Run<'a, 'b> {
     learning: Score,
     held_back: Score,
     best: (Deltas, Score),
+    /// Where the best is kept, for runs that go on from this one.
+    best_path: PathBuf,
     judged_at: f64,
     saved_at: f64,
 }
 
 impl<'a, 'b> Run<'a, 'b> {
-    fn start(healer: &'a mut Healer<'b>, held_back: &[Piece]) -> Result<Self, TuneError> {
+    fn start(healer: &'a mut Healer<'b>, held_back: &[Piece], plan: &HealPlan) -> Result<Self, TuneError> {
         let score = healer.evaluate(held_back)?;
         let (best, now) = ((healer.deltas(), score), healer.seconds());
-        Ok(Self { positions: 0, learning: score, held_back: score, best, judged_at: now, saved_at: now, healer })
+        Ok(Self {
+            healer,
+            positions: 0,
+            learning: score,
+            held_back: score,
+            best,
+            best_path: plan.checkpoint.with_extension("best"),
+            judged_at: now,
+            saved_at: now,
+        })
+    }
+
+    /// The run that this one goes on from may have been better before its end.
+    fn recall(&mut self, held_back: &[Piece], plan: &HealPlan) -> Result<(), TuneError> {
+        if !self.best_path.exists() {
+            return Ok(());
+        }
+        self.healer.resume(&self.best_path)?;
+        let score = self.healer.evaluate(held_back)?;
+        if score.agreement > self.best.1.agreement {
+            self.best = (self.healer.deltas(), score);
+        }
+        Ok(self.healer.resume(&plan.checkpoint)?)
     }
 
     /// Recent steps count most.
@@ -110,6 +138,7 @@ impl<'a, 'b> Run<'a, 'b> {
         self.judged_at = self.healer.seconds();
         if self.held_back.agreement >= self.best.1.agreement {
             self.best = (self.healer.deltas(), self.held_back);
+            self.healer.save(&self.best_path)?;
         }
         Ok(())
     }

@@ -8,8 +8,8 @@ use super::{Draft, Sequence, hash};
 /// Length, checksum.
 const FRAME_BYTES: usize = 4 + 8;
 
-/// No record is longer.
-pub(super) const BYTES_MAX: usize = 1 << 22;
+/// No record is longer: one of the longest texts takes about a third.
+pub(super) const BYTES_MAX: usize = 1 << 17;
 
 /// Job, prompt hash, whether greedy, answer start, tokens, candidates.
 const FIXED_BYTES: usize = 8 + 8 + 4 + 4 + 4 + 4;
@@ -32,6 +32,10 @@ pub(super) fn encode(draft: &Draft<'_>) -> Vec<u8> {
 pub(super) fn next(bytes: &[u8], at: usize) -> Option<(Option<&[u8]>, usize)> {
     let mut fields = Fields(bytes.get(at..)?);
     let (length, checksum) = (fields.number()? as usize, fields.long()?);
+    if length > BYTES_MAX {
+        // No record that was cut off: its length is damaged, and what follows is not to be thrown away.
+        return Some((None, at));
+    }
     let payload = fields.0.get(..length)?;
     Some(((hash(payload) == checksum).then_some(payload), at + FRAME_BYTES + length))
 }
@@ -42,8 +46,12 @@ pub(super) fn decode(payload: &[u8]) -> Option<Sequence> {
     let [greedy, answer_start, tokens, candidates] =
         [fields.number()?, fields.number()?, fields.number()?, fields.number()?].map(|number| number as usize);
     let expected = tokens.checked_mul(4)?.checked_add(candidates.checked_mul(6)?)?.checked_add(FIXED_BYTES)?;
-    let answer = tokens.checked_sub(answer_start)?;
-    let whole = if answer == 0 { candidates == 0 } else { candidates > 0 && candidates.is_multiple_of(answer) };
+    let whole = match (tokens, answer_start, tokens.checked_sub(answer_start)?) {
+        // Not worth having, and known to be.
+        (0, 0, 0) => candidates == 0,
+        (_, 1.., answer @ 1..) => candidates > 0 && candidates.is_multiple_of(answer),
+        _ => false,
+    };
     if payload.len() != expected || !whole {
         return None;
     }

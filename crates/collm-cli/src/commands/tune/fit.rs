@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use collm_core::confidence::ConfidenceMeasure;
 use collm_ggml::GgmlRequantize;
 use collm_model::{
-    ExitNumber, ExitsFile, ModelFile,
+    Digest, ExitNumber, ExitsFile, ModelFile,
     exits::{ExitsDraft, FittedCut},
     gguf::TensorType,
     split::{self, SplitOptions},
@@ -29,9 +29,6 @@ use crate::{
 
 /// Held-back tokens that healing is judged by, about: enough to tell two percentage points apart, few enough to look often.
 const JUDGED_TOKENS: usize = 2500;
-
-/// Healing's state, in the work folder.
-const CHECKPOINT: &str = "heal.checkpoint";
 
 /// Share of the loss that the teacher's first candidate has alone.
 const TOP_WEIGHT: f32 = 0.3;
@@ -96,8 +93,12 @@ impl Fitted<'_> {
             threads: subject.threads.count,
             ..HealConfig::new(self.tail.to_vec())
         };
+        let plan = HealPlan {
+            budget: args.budget,
+            seed: args.seed,
+            checkpoint: args.work.join(checkpoint_name(subject.upload_at, &config)),
+        };
         let mut healer = Healer::new(&subject.file, &GgmlRequantize, config)?;
-        let plan = HealPlan { budget: args.budget, seed: args.seed, checkpoint: args.work.join(CHECKPOINT) };
         let mut step = progress.step("healing the tail");
         let (deltas, score) = heal::heal(&mut healer, [&pieces.train, &pieces.judged], &plan, |now| {
             step.now(&format!(
@@ -174,4 +175,31 @@ fn edge_part(
     plan.write(&edge, &cloud, Some(&GgmlRequantize), &mut |done| step.show(done))?;
     step.done("took");
     Ok(Arc::new(models::open(&edge)?))
+}
+
+/// Healing's state, in the work folder, whose text is of one model. Another tail, cut or setting is another run.
+fn checkpoint_name(upload_at: u32, config: &HealConfig) -> String {
+    // Threads do not change what is learnt.
+    let run = format!("{upload_at} {:?}", HealConfig { threads: 0, ..config.clone() });
+    format!("heal-{}.checkpoint", &Digest::of(run.as_bytes()).to_string()[..12])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_tail_or_cut_is_another_run() {
+        let config = HealConfig::new(vec![4, 5, 7]);
+        let name = checkpoint_name(4, &config);
+        assert_eq!(name, checkpoint_name(4, &HealConfig { threads: 7, ..config.clone() }));
+        for other in [
+            checkpoint_name(3, &config),
+            checkpoint_name(4, &HealConfig::new(vec![4, 6, 7])),
+            checkpoint_name(4, &HealConfig { learning_rate: 0.5, ..config.clone() }),
+            checkpoint_name(4, &HealConfig { shortlist: Some(vec![1]), ..config }),
+        ] {
+            assert_ne!(name, other);
+        }
+    }
 }
