@@ -123,8 +123,8 @@ fn frames_of_the_cloud() {
 
 #[test]
 fn codes_keep_their_numbers() {
-    use RefusalCode::{Busy, ContextLength, Draining, Feed, Identity, Internal, Malformed, Protocol, Superseded};
-    let codes = [Protocol, Identity, Feed, Malformed, ContextLength, Busy, Draining, Internal, Superseded];
+    use RefusalCode::{Busy, ContextLength, Draining, Feed, Identity, Internal, Key, Malformed, Protocol, Superseded};
+    let codes = [Protocol, Identity, Feed, Malformed, ContextLength, Busy, Draining, Internal, Superseded, Key];
     for (code, number) in codes.into_iter().zip(1..) {
         let refusal = Refusal { code, message: String::new() };
         assert_eq!(down(ToEdge::Refused(refusal)), format!("220208{number:02x}"), "{code:?}");

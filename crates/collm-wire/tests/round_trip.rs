@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use collm_core::{
     frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, Scores, ToCloud, ToEdge, Turn},
+    grammar::{Grammar, Step},
     ids::{Epoch, Position, SessionId, TokenId},
     limits::Limits,
     sampling::{LogProb, LogProbs, Sampling},
@@ -48,6 +49,7 @@ prop_compose! {
         (repeat_penalty, repeat_last_n, seed) in (0.1f32..=100.0, 0u32..=1024, any::<u64>()),
         (presence_penalty, frequency_penalty) in (-2.0f32..=2.0, -2.0f32..=2.0),
         (bias, log_probs) in (vec((token(), -100.0f32..=100.0), 0..=9), prop::option::of(0u32..=20)),
+        grammar in prop::option::of(grammar()),
     ) -> Sampling {
         Sampling {
             temperature,
@@ -59,7 +61,7 @@ prop_compose! {
             presence_penalty,
             frequency_penalty,
             bias,
-            grammar: None,
+            grammar,
             log_probs,
             seed,
         }
@@ -124,9 +126,26 @@ fn to_cloud(open: &Open) -> impl Strategy<Value = ToCloud> + use<> {
     ]
 }
 
+/// Of steps that lead to steps.
+fn grammar() -> impl Strategy<Value = Grammar> {
+    let step =
+        (0..5, any::<u8>(), any::<u8>(), 0..4u32, 0..4u32).prop_map(|(kind, low, high, one, other)| match kind {
+            0 => Step::Byte { low, high },
+            1 => Step::Either(one, other),
+            2 => Step::Jump(one),
+            3 => Step::Call(one),
+            _ => Step::Return,
+        });
+    vec(step, 4..9).prop_map(|mut steps| {
+        // What goes on leads somewhere.
+        steps.push(Step::Return);
+        Grammar::parse(steps).expect("all targets are among the first four")
+    })
+}
+
 fn refusal_code() -> impl Strategy<Value = RefusalCode> {
-    use RefusalCode::{Busy, ContextLength, Draining, Feed, Identity, Internal, Malformed, Protocol, Superseded};
-    let codes = [Protocol, Identity, Feed, Malformed, ContextLength, Busy, Draining, Internal, Superseded];
+    use RefusalCode::{Busy, ContextLength, Draining, Feed, Identity, Internal, Key, Malformed, Protocol, Superseded};
+    let codes = [Protocol, Identity, Feed, Malformed, ContextLength, Busy, Draining, Internal, Superseded, Key];
     prop::sample::select(codes.to_vec())
 }
 

@@ -18,8 +18,10 @@ use tempfile::TempDir;
 use crate::harness::{MODEL, Server, collm, model, stderr, stdout};
 
 /// Replaced wherever it stands.
-const HIDDEN: [(&str, &str); 5] = [
+const HIDDEN: [(&str, &str); 6] = [
     (r"\b\d+(\.\d+)? (ms|s)\b", "[time]"),
+    // What was faster is a matter of time, too.
+    (r"(did it help:  )(the network helped|the network did not help: [^:]*|the cloud alone [^:]*):", "${1}[verdict]:"),
     (r"\b\d+\.\d+ tokens/s", "[rate]"),
     (r"127\.0\.0\.1:\d+", "127.0.0.1:[port]"),
     (r"localhost:\d+", "localhost:[port]"),

@@ -186,6 +186,8 @@ fn the_page_leads_to_an_edge_here_and_a_cloud_there() {
     let _cloud = hosts.serve(cloud_host, "collm-cloud");
     hosts.walk(edge_host, "5. The edge");
     let _edge = hosts.serve(edge_host, "collm-edge");
-    let seen = stdout(&hosts.walk(edge_host, "6. Ask"));
-    assert!(seen.len() > 20, "{seen}");
+    let asked = hosts.walk(edge_host, "6. Ask");
+    let (answer, numbers) = (stdout(&asked), stderr(&asked));
+    // An edge that the cloud refuses answers, too: alone.
+    assert!(answer.len() > 20 && numbers.contains("cloud") && !numbers.contains("degraded"), "{answer}\n{numbers}");
 }

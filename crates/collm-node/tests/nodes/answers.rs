@@ -18,8 +18,8 @@ use collm_node::{
 use futures::future::join_all;
 
 use crate::world::{
-    CONTEXT, GatedEngine, Heard, LOCAL, RunningCloud, answer, cloud_options, collaborative, collect, edge_config,
-    edge_of, request, script, sizes, start_edge, truth,
+    CONTEXT, GatedEngine, Heard, LOCAL, RunningCloud, answer, check, cloud_options, collaborative, collect,
+    edge_config, edge_of, request, script, sizes, start_edge, truth,
 };
 
 #[tokio::test]
@@ -151,12 +151,11 @@ async fn sessions_do_not_disturb_each_other() {
     let requests: Vec<_> = (0..9).map(|number| request(number, modes[number as usize % 3])).collect();
     let answers = join_all(requests.iter().map(|request| answer(&edge, request.clone()))).await;
     for (request, ended) in requests.iter().zip(answers) {
-        let expected = match request.mode {
-            Mode::Collaborative => collaborative(&request.prompt, 60),
-            Mode::Naive => truth(&request.prompt, 60),
-            _ => ended.ids(),
-        };
-        assert_eq!(ended.ids(), expected, "{:?}", request.mode);
+        match request.mode {
+            Mode::Collaborative => assert_eq!(ended.ids(), collaborative(&request.prompt, 60)),
+            Mode::Naive => assert_eq!(ended.ids(), truth(&request.prompt, 60)),
+            mode => check(&request.prompt, &ended.tokens, mode),
+        }
         assert!(!ended.is_degraded(), "{:?}", ended.losses);
     }
 }
