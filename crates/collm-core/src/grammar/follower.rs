@@ -1,6 +1,6 @@
 //! Running a grammar over a text: every way on that the text so far leaves open, at once.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Grammar, Step};
 use crate::ids::TokenId;
@@ -31,7 +31,7 @@ pub struct Follower {
     grammar: Grammar,
     frames: Frames,
     places: Vec<Place>,
-    numbers: HashMap<(Vec<Way>, bool), u32>,
+    numbers: BTreeMap<(Vec<Way>, bool), u32>,
     ways_kept: usize,
     /// Where the text so far leads.
     here: u32,
@@ -48,7 +48,7 @@ struct Place {
 }
 
 /// A step, and what to return to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Way {
     step: u32,
     frame: u32,
@@ -69,7 +69,7 @@ impl Follower {
             grammar,
             frames: Frames::default(),
             places: Vec::new(),
-            numbers: HashMap::new(),
+            numbers: BTreeMap::new(),
             ways_kept: 0,
             here: 0,
         };
@@ -162,7 +162,7 @@ impl Follower {
     /// Follows every way to the next byte that it wants. Also whether one of them is at the end.
     fn expand(&mut self, mut open: Vec<Way>) -> (Vec<Way>, bool) {
         let (mut ways, mut may_end) = (Vec::new(), false);
-        let mut seen = HashSet::new();
+        let mut seen = BTreeSet::new();
         while let Some(way) = open.pop() {
             if seen.len() >= WAYS_MAX || !seen.insert(way) {
                 continue;
