@@ -60,7 +60,8 @@ impl<E: Engine> UploadReader<E> {
             self.engine.run(Stack::Lower, &rows(0, first, piece.len()), input, &mut self.lower)?;
             // What the last position of the prompt says is the answer's first token.
             let silent = (prompt.len() - 1).saturating_sub(first).min(piece.len());
-            let expected = answer.get(first + silent + 1 - prompt.len()..).unwrap_or_default();
+            let from = (first + silent + 1).checked_sub(prompt.len());
+            let expected = from.and_then(|from| answer.get(from..)).unwrap_or_default();
             for (slot, flips) in flips.iter_mut().enumerate() {
                 self.run_upper(slot, first, piece.len(), flips)?;
                 self.compare(silent, expected, flips)?;

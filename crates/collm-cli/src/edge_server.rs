@@ -78,12 +78,14 @@ impl EdgeServer {
         let listener = TcpListener::bind(&places.listen)
             .await
             .with_context(|| format!("cannot listen on {}; choose another --listen", places.listen))?;
+        // Before minutes are spent on weights, and before anybody is told that it is ready.
+        let cloud = places.cloud.as_ref().map(|cloud| cloud.url.clone());
+        let emulated_link = places.emulate_link(listener.local_addr()?).await?;
+        places.access.access.check(listener.local_addr()?)?;
         let step = progress.step(format!("loading {}", setup.engine.file.path().display()));
         let model = GgufTextModel::load(&setup.engine.file)?;
         let card = ModelCard { name: models::public_name(&setup.engine.file), context: setup.config.context };
         let defaults = defaults(&setup, places.cloud.is_some());
-        let cloud = places.cloud.as_ref().map(|cloud| cloud.url.clone());
-        let emulated_link = places.emulate_link(listener.local_addr()?).await?;
         let options = EdgeOptions {
             config: setup.config,
             judges: setup.exits.judges,

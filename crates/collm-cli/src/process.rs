@@ -51,7 +51,7 @@ impl Server {
         let program = std::env::current_exe().context("cannot find the running program to start it again")?;
         let mut child = without_settings(&mut Command::new(program))
             .args(arguments)
-            .env(DIE_WITH_PARENT, "1")
+            .env(DIE_WITH_PARENT, std::process::id().to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -91,16 +91,17 @@ impl Drop for Server {
 
 /// Keeps the promise of [`Server`] from the child's side, first thing in `main`.
 pub(crate) fn die_with_parent_if_asked() -> anyhow::Result<()> {
-    if std::env::var_os(DIE_WITH_PARENT).is_none() {
-        return Ok(());
-    }
+    let Some(parent) = std::env::var_os(DIE_WITH_PARENT) else { return Ok(()) };
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
         set_parent_process_death_signal(Some(Signal::KILL)).context("cannot ask to die with the parent process")?;
-        // The parent may have died before that: then this process has been handed to the first one.
-        ensure!(getppid() != Some(Pid::INIT), "the parent process is gone");
+        // The parent may have died before that: then this process has been handed to another one.
+        let is_there = parent.to_str().is_some_and(|parent| Pid::as_raw(getppid()).to_string() == parent);
+        ensure!(is_there, "the parent process is gone");
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = parent;
     Ok(())
 }
 

@@ -119,7 +119,8 @@ fn commit() -> String {
 }
 
 fn command() -> String {
-    let arguments = std::env::args().skip(1).collect::<Vec<_>>();
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
     format!("collm {}", arguments.join(" "))
 }
 

@@ -26,7 +26,7 @@ Examples:
   printf 'Hi\\n/stats\\n' | collm chat"
 )]
 pub(crate) struct ChatArgs {
-    /// whole, cloud, naive, standalone, collaborative, exact (the whole model's text, always) or auto (collaborative where the link makes it worthwhile, else standalone) [default: collaborative with --cloud or --edge, else whole]
+    /// whole, cloud, naive, standalone, collaborative, exact (the whole model's text, always) or auto (collaborative where the link makes it worthwhile, else standalone) [default: the edge's own with --edge, collaborative with --cloud, standalone with --part alone, else whole]
     #[arg(long, value_parser = values::mode)]
     pub(crate) mode: Option<Mode>,
 

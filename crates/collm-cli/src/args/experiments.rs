@@ -2,9 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use anyhow::Context as _;
 use clap::Args;
 use collm_core::policy::Threshold;
 use collm_link::Bandwidth;
+use collm_model::Digest;
 
 use super::{
     ExitsChoice,
@@ -41,12 +43,15 @@ pub(crate) struct ExperimentArgs {
 }
 
 impl ExperimentArgs {
-    /// As settings name it.
-    pub(crate) fn exits_name(&self) -> String {
+    /// As settings name it: a file by its content, which a calibration changes in place.
+    pub(crate) fn exits_name(&self) -> anyhow::Result<String> {
         match &self.exits {
-            None => "those of the program".to_owned(),
-            Some(ExitsChoice::Without) => "none".to_owned(),
-            Some(ExitsChoice::File(path)) => path.display().to_string(),
+            None => Ok("those of the program".to_owned()),
+            Some(ExitsChoice::Without) => Ok("none".to_owned()),
+            Some(ExitsChoice::File(path)) => {
+                let content = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+                Ok(Digest::of(&content).to_string())
+            }
         }
     }
 

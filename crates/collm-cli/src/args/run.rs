@@ -35,7 +35,7 @@ pub(crate) struct RunArgs {
     #[arg(value_name = "PROMPT")]
     pub(crate) prompt: String,
 
-    /// whole, cloud, naive, standalone, collaborative, exact (the whole model's text, always) or auto (collaborative where the link makes it worthwhile, else standalone) [default: collaborative with --cloud or --edge, else whole]
+    /// whole, cloud, naive, standalone, collaborative, exact (the whole model's text, always) or auto (collaborative where the link makes it worthwhile, else standalone) [default: the edge's own with --edge, collaborative with --cloud, standalone with --part alone, else whole]
     #[arg(long, value_parser = values::mode)]
     pub(crate) mode: Option<Mode>,
 

@@ -1,6 +1,6 @@
 //! Settings from the environment: `COLLM_EDGE_LISTEN` is `--listen` of `collm edge`.
 
-use std::{collections::BTreeSet, process};
+use std::{collections::BTreeSet, ffi::OsString, process};
 
 use clap::{Arg, Command, CommandFactory as _};
 
@@ -11,8 +11,13 @@ use crate::{args::Cli, failure::Usage};
 pub(super) fn settings(cli: &Command, command: &Command) -> Result<Vec<Setting>, Usage> {
     let prefix = prefix(command);
     let own = own_variables(cli);
-    let variables = std::env::vars().filter(|(name, _)| name.starts_with(&prefix) && !own.contains(name));
-    variables.map(|(name, value)| setting(command, &prefix, &name, value)).collect()
+    // Those of others may be anything.
+    let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let variables = named.filter(|(name, _)| name.starts_with(&prefix) && !own.contains(name));
+    let text = |name: &str, value: OsString| {
+        value.into_string().map_err(|_| Usage(format!("environment: the value of {name} is no text")))
+    };
+    variables.map(|(name, value)| setting(command, &prefix, &name, text(&name, value)?)).collect()
 }
 
 fn setting(command: &Command, prefix: &str, variable: &str, value: String) -> Result<Setting, Usage> {

@@ -85,7 +85,7 @@ fn settings<'a>(args: &'a BenchPaperArgs, plan: &Plan) -> anyhow::Result<Setting
     Ok(Settings {
         experiment: "paper",
         model: &args.common.model,
-        exits: args.common.exits_name(),
+        exits: args.common.exits_name()?,
         prompts: fingerprint(plan.prompts.iter().map(|asked| asked.prompt.as_str()))?,
         category: args.category.as_deref(),
         limit: plan.prompts.len(),
@@ -113,7 +113,7 @@ fn render(summary: &[Figures]) -> String {
         "by the cloud",
         "bytes/answer",
         "first token",
-        "ms/token",
+        "ms/token after it",
         "to cloud-only",
         "to the paper's",
         "cloud compute",

@@ -93,7 +93,7 @@ fn settings<'a>(args: &'a BenchRttArgs, plan: &Plan) -> anyhow::Result<Settings<
     Ok(Settings {
         experiment: "rtt",
         model: &args.common.model,
-        exits: args.common.exits_name(),
+        exits: args.common.exits_name()?,
         prompts: fingerprint(plan.prompts.iter().map(|asked| asked.prompt.as_str()))?,
         limit: plan.prompts.len(),
         max_tokens: plan.tokens_max,
