@@ -63,7 +63,7 @@ impl SessionParser {
         use edge_frame::Frame;
         match frame.frame.ok_or(WireError::NoFrame)? {
             Frame::Open(_) => Err(WireError::OpenedAgain),
-            Frame::States(states) => self.states(states),
+            Frame::States(states) => self.states(&states),
             Frame::Tokens(tokens) => self.tokens(&tokens),
             Frame::Ask(ask) => self.ask(&ask),
             Frame::Generate(generate) => self.generate(&generate),
@@ -108,7 +108,7 @@ impl SessionParser {
         }
     }
 
-    fn states(&self, states: proto::States) -> Result<ToCloud, WireError> {
+    fn states(&self, states: &proto::States) -> Result<ToCloud, WireError> {
         let Feed::States(encoding) = self.feed else { return Err(WireError::WrongFeed { frame: "states" }) };
         // Before the numbers are looked at: a block over the limit is not worth the work.
         let rows = states.rows.len().checked_div(encoding.row_bytes(self.width)).unwrap_or(0);
