@@ -56,7 +56,8 @@ fn a_time_that_leaves_no_room_asks_nothing_below_the_lowest_threshold() {
 fn auto_leaves_a_link_that_got_too_far_and_comes_back_when_it_is_near_again() {
     let parts = Parts::split_with(&[]);
     let world = World::start(&parts, &["--part", &parts.cloud()], &[]);
-    let question = with(&question(PROMPT, 40), &json!({"mode": "auto", "threshold": 0.9}));
+    // Few asks, so that a near link is near enough on a busy machine, too.
+    let question = with(&question(PROMPT, 40), &json!({"mode": "auto", "threshold": 0.7}));
     let reason = |answer: &Value| answer["stats"]["auto"]["reason"].as_str().expect("a reason").to_owned();
 
     world.reshape(FAR);
