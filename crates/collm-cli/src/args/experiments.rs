@@ -2,11 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
 use clap::Args;
 use collm_core::policy::Threshold;
 use collm_link::Bandwidth;
-use collm_model::Digest;
+use collm_model::ExitsFile;
 
 use super::{
     ExitsChoice,
@@ -48,10 +47,7 @@ impl ExperimentArgs {
         match &self.exits {
             None => Ok("those of the program".to_owned()),
             Some(ExitsChoice::Without) => Ok("none".to_owned()),
-            Some(ExitsChoice::File(path)) => {
-                let content = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-                Ok(Digest::of(&content).to_string())
-            }
+            Some(ExitsChoice::File(path)) => Ok(ExitsFile::open(path)?.digest().to_string()),
         }
     }
 

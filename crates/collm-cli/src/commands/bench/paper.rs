@@ -6,7 +6,7 @@ use collm_core::{
 };
 use serde::Serialize;
 
-use super::answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, carry_out, figures};
+use super::answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, carry_out, figures, rtt_ms};
 use crate::{
     args::{AheadChoice, BenchPaperArgs, values::Auto},
     bars,
@@ -91,14 +91,14 @@ fn settings<'a>(args: &'a BenchPaperArgs, plan: &Plan) -> anyhow::Result<Setting
         limit: plan.prompts.len(),
         slow_limit: plan.slow_limit,
         max_tokens: plan.tokens_max,
-        rtt_ms: args.rtt.as_secs_f64() * 1e3,
+        rtt_ms: rtt_ms(args.rtt),
         bandwidth: plan.bandwidth.to_string(),
     })
 }
 
 fn summarize(plan: &Plan, rows: &[Row], judged: &[Judged]) -> Vec<Figures> {
-    let rtt_ms = plan.rtts[0].as_secs_f64() * 1e3;
-    let of = |variant: &Variant| figures(rows, judged, rtt_ms, variant.name, [Some(CLOUD_ONLY), Some(BASE)]);
+    let rtt = rtt_ms(plan.rtts[0]);
+    let of = |variant: &Variant| figures(rows, judged, rtt, variant.name, [Some(CLOUD_ONLY), Some(BASE)]);
     plan.variants.iter().filter_map(of).collect()
 }
 

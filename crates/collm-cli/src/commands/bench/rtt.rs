@@ -4,7 +4,7 @@ use collm_core::policy::Mode;
 use collm_stats::crossings;
 use serde::Serialize;
 
-use super::answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, carry_out, figures, time_ratio};
+use super::answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, carry_out, figures, rtt_ms, time_ratio};
 use crate::{
     args::{BenchRttArgs, threshold_name},
     chart::{self, Labels, Series, Spacing},
@@ -97,14 +97,14 @@ fn settings<'a>(args: &'a BenchRttArgs, plan: &Plan) -> anyhow::Result<Settings<
         prompts: fingerprint(plan.prompts.iter().map(|asked| asked.prompt.as_str()))?,
         limit: plan.prompts.len(),
         max_tokens: plan.tokens_max,
-        rtt_ms: plan.rtts.iter().map(|rtt| rtt.as_secs_f64() * 1e3).collect(),
+        rtt_ms: plan.rtts.iter().copied().map(rtt_ms).collect(),
         bandwidth: plan.bandwidth.to_string(),
         threshold: threshold_name(args.threshold),
     })
 }
 
 fn summarize(plan: &Plan, rows: &[Row], judged: &[Judged]) -> Summary {
-    let rtts: Vec<f64> = plan.rtts.iter().map(|rtt| rtt.as_secs_f64() * 1e3).collect();
+    let rtts: Vec<f64> = plan.rtts.iter().copied().map(rtt_ms).collect();
     let of = |rtt: f64, variant: &Variant| {
         figures(rows, judged, rtt, variant.name, [Some(CLOUD_ONLY), still(plan, variant)])
     };

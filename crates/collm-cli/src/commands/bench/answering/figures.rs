@@ -54,12 +54,9 @@ pub(in crate::commands::bench) fn figures(
     variant: &str,
     against: [Option<&str>; 2],
 ) -> Option<Figures> {
-    let of = |name: &str| -> Vec<(&Row, &Judged)> {
-        let all = rows.iter().zip(judged);
-        all.filter(|(row, _)| row.rtt_ms == rtt_ms && row.variant == name).collect()
-    };
-    let own = of(variant);
-    let [cloud_only, base] = against.map(|name| name.filter(|name| *name != variant).map(of).unwrap_or_default());
+    let own: Vec<(&Row, &Judged)> = rows.iter().zip(judged).filter(|(row, _)| is_of(row, rtt_ms, variant)).collect();
+    let [cloud_only, base] = against.map(|name| name.filter(|name| *name != variant));
+    let time_to = |other: &str| time_ratio(rows, rtt_ms, variant, other);
     let sum = |value: &dyn Fn(&Row) -> f64| own.iter().map(|(row, _)| value(row)).sum::<f64>();
     let mean = |value: &dyn Fn(&Judged) -> Option<f64>| {
         let values: Vec<f64> = own.iter().filter_map(|(_, judged)| value(judged)).collect();
@@ -90,42 +87,40 @@ pub(in crate::commands::bench) fn figures(
         answers_same_as_whole: own.iter().filter(|(_, judged)| judged.same_as_whole).count(),
         rouge_l_to_whole: mean(&|judged| Some(judged.rouge_l_to_whole))?,
         rouge_l_to_reference: mean(&|judged| judged.rouge_l_to_reference),
-        time_to_cloud_only: median(
-            pairs(&own, &cloud_only).map(|(own, other)| total_per_token(own) / total_per_token(other)),
-        ),
-        time_to_base: median(pairs(&own, &base).map(|(own, other)| total_per_token(own) / total_per_token(other))),
-        cloud_compute_to_cloud_only: cloud_compute(&own, &cloud_only),
+        time_to_cloud_only: cloud_only.and_then(time_to),
+        time_to_base: base.and_then(time_to),
+        cloud_compute_to_cloud_only: cloud_only.and_then(|other| cloud_compute_ratio(rows, rtt_ms, variant, other)),
     })
 }
 
 /// Time per token of one way as a multiple of another's at this distance: the median over answers to the same prompt.
 pub(in crate::commands::bench) fn time_ratio(rows: &[Row], rtt_ms: f64, one: &str, other: &str) -> Option<f64> {
-    let of = |variant: &str, prompt: usize| {
-        rows.iter().find(|row| row.rtt_ms == rtt_ms && row.variant == variant && row.prompt == prompt)
-    };
-    let own = rows.iter().filter(|row| row.rtt_ms == rtt_ms && row.variant == one);
-    median(own.filter_map(|row| Some(total_per_token(row) / total_per_token(of(other, row.prompt)?))))
+    median(pairs(rows, rtt_ms, one, other).map(|(one, other)| total_per_token(one) / total_per_token(other)))
+}
+
+/// Cloud compute of one way as a multiple of another's, over the prompts that both answered.
+fn cloud_compute_ratio(rows: &[Row], rtt_ms: f64, one: &str, other: &str) -> Option<f64> {
+    let (one, other) = pairs(rows, rtt_ms, one, other)
+        .map(|(one, other)| (one.stats.cloud_compute_ms, other.stats.cloud_compute_ms))
+        .fold((0.0, 0.0), |sums, pair| (sums.0 + pair.0, sums.1 + pair.1));
+    (other > 0.0).then(|| one / other)
+}
+
+/// Answers of two ways to the same prompt at this distance.
+fn pairs<'a>(rows: &'a [Row], rtt_ms: f64, one: &str, other: &str) -> impl Iterator<Item = (&'a Row, &'a Row)> {
+    let others = rows.iter().filter(|row| is_of(row, rtt_ms, other));
+    let others: BTreeMap<usize, &Row> = others.map(|row| (row.prompt, row)).collect();
+    let own = rows.iter().filter(move |row| is_of(row, rtt_ms, one));
+    own.filter_map(move |row| Some((row, *others.get(&row.prompt)?)))
+}
+
+fn is_of(row: &Row, rtt_ms: f64, variant: &str) -> bool {
+    row.rtt_ms == rtt_ms && row.variant == variant
 }
 
 /// Answers of other lengths stay comparable.
 fn total_per_token(row: &Row) -> f64 {
     row.stats.total_ms / row.tokens.len().max(1) as f64
-}
-
-/// Answers to the same prompt.
-fn pairs<'a>(
-    own: &'a [(&'a Row, &Judged)],
-    other: &'a [(&'a Row, &Judged)],
-) -> impl Iterator<Item = (&'a Row, &'a Row)> {
-    let other: BTreeMap<usize, &Row> = other.iter().map(|(row, _)| (row.prompt, *row)).collect();
-    own.iter().filter_map(move |(row, _)| Some((*row, *other.get(&row.prompt)?)))
-}
-
-fn cloud_compute(own: &[(&Row, &Judged)], cloud_only: &[(&Row, &Judged)]) -> Option<f64> {
-    let (own, other) = pairs(own, cloud_only)
-        .map(|(own, other)| (own.stats.cloud_compute_ms, other.stats.cloud_compute_ms))
-        .fold((0.0, 0.0), |sums, pair| (sums.0 + pair.0, sums.1 + pair.1));
-    (other > 0.0).then(|| own / other)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use serde::Serialize;
 pub(super) use self::{
     figures::{Figures, figures, time_ratio},
     judged::Judged,
-    plan::Plan,
+    plan::{Plan, rtt_ms},
     row::Row,
     timetable::Timetable,
     variant::{CLOUD_ONLY, Variant},
