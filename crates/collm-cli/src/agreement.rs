@@ -43,8 +43,16 @@ impl Judge {
         Ok(Self { reader: Reader::new(engine, vec![Head::Final]), text: GgufTextModel::load(file)? })
     }
 
-    /// The tokens of a conversation of one message, as an edge makes them.
+    /// Whether the model holds conversations.
+    pub(crate) fn converses(&self) -> bool {
+        self.text.has_template()
+    }
+
+    /// The tokens of a conversation of one message, as an edge makes them; those of plain text for a model that holds none.
     pub(crate) fn prompt(&self, user: &str) -> anyhow::Result<Vec<TokenId>> {
+        if !self.converses() {
+            return Ok(self.text.tokenize(user, Markup::Ignored)?);
+        }
         let message = ChatMessage { role: "user".to_owned(), content: user.to_owned() };
         Ok(self.text.tokenize(&self.text.render_chat(&[message])?, Markup::Control)?)
     }

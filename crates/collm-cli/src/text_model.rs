@@ -28,6 +28,11 @@ impl GgufTextModel {
             template_source: source.and_then(|value| value.as_str().map(str::to_owned)),
         })
     }
+
+    /// Whether conversations can be written for the model.
+    pub(crate) fn has_template(&self) -> bool {
+        self.template.is_some()
+    }
 }
 
 impl Vocabulary for GgufTextModel {

@@ -1,7 +1,7 @@
 //! What every engine refuses before it computes, in one place: the rows of a call are parsed into spans, or named as the
 //! caller's fault while every slot is still as it was.
 
-use crate::{EngineError, Head, Input, Position, Row, Scope, Shape, SlotId, Stack, TokenId};
+use crate::{EngineError, Head, Input, Position, Row, Scope, Shape, SlotId, Stack};
 
 /// Adjacent rows of one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Shape {
         self.spans(rows, filled)
     }
 
-    /// Checks the arguments of [`crate::Engine::score`] and returns the number of hidden states. `shortlist` is the head's.
+    /// Checks the arguments of [`crate::Engine::score`] and returns the number of hidden states. `shortlist` is the length of the head's.
     ///
     /// # Errors
     /// Every refusal of [`crate::Engine::score`] but [`EngineError::Device`].
@@ -46,7 +46,7 @@ impl Shape {
         head: Head,
         scope: Scope,
         hidden: &[f32],
-        shortlist: Option<&[TokenId]>,
+        shortlist: Option<usize>,
     ) -> Result<usize, EngineError> {
         if !self.heads.contains(&head) {
             return Err(EngineError::NoHead(head));
@@ -154,6 +154,7 @@ fn all_finite(values: &[f32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TokenId;
 
     fn shape() -> Shape {
         Shape {
@@ -206,6 +207,6 @@ mod tests {
         assert_eq!(shape().parse_score(Head::Exit1, Scope::Full, &[], None), Err(EngineError::NoHead(Head::Exit1)));
         let brief = |shortlist| shape().parse_score(Head::Final, Scope::Shortlist, &[], shortlist);
         assert_eq!(brief(None), Err(EngineError::NoShortlist(Head::Final)));
-        assert_eq!(brief(Some(&[TokenId(1)])), Ok(0));
+        assert_eq!(brief(Some(1)), Ok(0));
     }
 }

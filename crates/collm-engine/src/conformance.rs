@@ -2,10 +2,13 @@
 //!
 //! It knows nothing of what an engine computes: it compares the engine with itself. Numeric truth comes from elsewhere.
 
-use crate::{Engine, EngineError, Head, Input, Position, Row, Scope, Scores, SlotId, Stack, TokenId};
+use crate::{Engine, EngineError, Head, Input, Position, Row, Scope, Scores, Shortlists, SlotId, Stack, TokenId};
 
 /// Positions that the laws are checked on.
 const LENGTH: usize = 12;
+
+/// What rounding a state to eight bits for the product with quantised weights may change of a logit, as a share of the row's largest.
+const STATE_ROUNDING: f32 = 0.05;
 
 /// Checks every law. Hidden states and logits may differ by `tolerance` where a law says "the same": 0 for scripted engines
 /// and quantised weights. The engine needs two slots, a context of 16 and batches of 16 rows, and is left empty.
@@ -174,9 +177,10 @@ impl Suite<'_> {
             let full = self.scores_of_all_are_those_of_each(head, Scope::Full, &states);
             let logits = LENGTH * self.engine.shape().vocabulary;
             assert_eq!(full.logits.len(), logits, "{head:?}: one row of logits a state");
-            match self.engine.shortlist(head).map(<[TokenId]>::to_vec) {
-                Some(tokens) => self.a_shortlist_is_part_of_the_whole(head, &tokens, &states, &full),
+            match self.engine.shortlist(head) {
+                Some(length) => self.a_shortlist_is_part_of_the_whole(head, length, &states, &full),
                 None => {
+                    assert_eq!(full.shortlists, Shortlists::default(), "{head:?}: no shortlist where none is made");
                     let refused = self.engine.score(head, Scope::Shortlist, &states, &mut Scores::default());
                     assert_eq!(refused, Err(EngineError::NoShortlist(head)));
                 }
@@ -189,7 +193,7 @@ impl Suite<'_> {
 
     fn scores_of_all_are_those_of_each(&mut self, head: Head, scope: Scope, states: &[f32]) -> Scores {
         let together = self.score(head, scope, states);
-        let tokens = together.logits.len() / LENGTH;
+        let [tokens, listed] = [&together.logits, &together.shortlists.logits].map(|logits| logits.len() / LENGTH);
         assert_eq!(together.states.len(), states.len(), "{head:?}: one state a state");
         for index in 0..LENGTH {
             let row = |values: &[f32], length: usize| values[index * length..][..length].to_vec();
@@ -197,18 +201,30 @@ impl Suite<'_> {
             let law = format!("{head:?}, {scope:?}: scoring one by one = scoring all");
             self.expect_same(&row(&together.logits, tokens), &alone.logits, &law);
             self.expect_same(&row(&together.states, self.width()), &alone.states, &law);
+            self.expect_same(&row(&together.shortlists.logits, listed), &alone.shortlists.logits, &law);
+            if self.tolerance == 0.0 {
+                assert_eq!(together.shortlists.tokens[index * listed..][..listed], alone.shortlists.tokens, "{law}");
+            }
         }
         together
     }
 
-    fn a_shortlist_is_part_of_the_whole(&mut self, head: Head, tokens: &[TokenId], states: &[f32], full: &Scores) {
+    fn a_shortlist_is_part_of_the_whole(&mut self, head: Head, length: usize, states: &[f32], full: &Scores) {
         let vocabulary = self.engine.shape().vocabulary;
-        assert!(!tokens.is_empty() && tokens.is_sorted(), "{head:?}: a shortlist is ascending and not empty");
+        assert!((1..=vocabulary).contains(&length), "{head:?}: a shortlist of {length} tokens");
         let brief = self.scores_of_all_are_those_of_each(head, Scope::Shortlist, states);
-        let rows = full.logits.chunks_exact(vocabulary);
-        let expected: Vec<f32> = rows.flat_map(|row| tokens.iter().map(|token| row[token.0 as usize])).collect();
-        self.expect_same(&expected, &brief.logits, &format!("{head:?}: a token's logit is the same in the shortlist"));
+        assert_eq!(brief.logits, [], "{head:?}: a shortlist only");
+        assert_eq!(brief.shortlists, full.shortlists, "{head:?}: the shortlist is the same in every scope");
         self.expect_same(&full.states, &brief.states, &format!("{head:?}: every scope reads the same state"));
+        let rows = full.logits.chunks_exact(vocabulary).zip(brief.shortlists.tokens.chunks_exact(length));
+        assert_eq!(rows.len(), LENGTH, "{head:?}: one shortlist a state");
+        let law = format!("{head:?}: a token's logit is the same in the shortlist");
+        for ((row, tokens), logits) in rows.zip(brief.shortlists.logits.chunks_exact(length)) {
+            assert!(tokens.is_sorted_by(|before, after| before < after), "{head:?}: a shortlist is ascending");
+            let expected: Vec<f32> = tokens.iter().map(|token| row[token.0 as usize]).collect();
+            let largest = row.iter().fold(0.0, |largest: f32, logit| largest.max(logit.abs()));
+            expect_within(&expected, logits, self.tolerance + STATE_ROUNDING * largest, &law);
+        }
     }
 
     fn wrong_states_are_refused(&mut self, head: Head, states: &[f32]) {
@@ -256,7 +272,9 @@ impl Suite<'_> {
     }
 
     fn score(&mut self, head: Head, scope: Scope, hidden: &[f32]) -> Scores {
-        let mut scores = Scores { logits: vec![f32::NAN; 3], states: vec![f32::NAN; 3] };
+        let rubbish = || vec![f32::NAN; 3];
+        let shortlists = Shortlists { tokens: vec![TokenId(u32::MAX); 3], logits: rubbish() };
+        let mut scores = Scores { logits: rubbish(), shortlists, states: rubbish() };
         self.engine.score(head, scope, hidden, &mut scores).expect("well-formed states are scored");
         scores
     }
@@ -273,11 +291,15 @@ impl Suite<'_> {
     }
 
     fn expect_same(&self, expected: &[f32], found: &[f32], law: &str) {
-        assert_eq!(expected.len(), found.len(), "{law}");
-        let largest = expected.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(found.iter().all(|value| value.is_finite()), "{law}: found a value that is not finite");
-        assert!(largest <= self.tolerance, "{law}: off by {largest}, tolerated is {}", self.tolerance);
+        expect_within(expected, found, self.tolerance, law);
     }
+}
+
+fn expect_within(expected: &[f32], found: &[f32], tolerance: f32, law: &str) {
+    assert_eq!(expected.len(), found.len(), "{law}");
+    let largest = expected.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(found.iter().all(|value| value.is_finite()), "{law}: found a value that is not finite");
+    assert!(largest <= tolerance, "{law}: off by {largest}, tolerated is {tolerance}");
 }
 
 fn row(slot: usize, position: usize) -> Row {

@@ -64,17 +64,68 @@ pub enum Input<'a> {
 /// What scoring leaves. Kept by the caller, so that its memory is used again.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scores {
-    /// For every state one logit a token of the [`Scope`], by rising token id.
+    /// For every state one logit a token of the vocabulary; none in [`Scope::Shortlist`].
     pub logits: Vec<f32>,
+    /// What each state's shortlist has, in either scope, if the head makes one.
+    pub shortlists: Shortlists,
     /// `width` floats a state: what the LM head read, which is the hidden state after the head's norm and, if it has them, its map
     /// and its MLP.
     pub states: Vec<f32>,
 }
 
+/// The shortlists of some states, one after the other: the tokens that a head finds worth scoring after each, and their logits.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Shortlists {
+    /// Ascending for each state.
+    pub tokens: Vec<TokenId>,
+    /// One a token.
+    pub logits: Vec<f32>,
+}
+
+/// What scoring leaves of one state.
+#[derive(Debug, PartialEq)]
+pub struct ScoredRow<'a> {
+    /// One a token of the vocabulary; none where only the shortlist was scored.
+    pub logits: &'a mut [f32],
+    /// If the head makes one.
+    pub shortlist: Option<Shortlist<'a>>,
+    /// What the LM head read.
+    pub state: &'a [f32],
+}
+
+/// The shortlist of one state, at least one token.
+#[derive(Debug, PartialEq)]
+pub struct Shortlist<'a> {
+    /// Ascending.
+    pub tokens: &'a [TokenId],
+    /// One a token.
+    pub logits: &'a mut [f32],
+}
+
 impl Scores {
-    /// Empties both.
+    /// What there is of each state, which is `width` floats.
+    pub fn rows(&mut self, width: usize) -> impl Iterator<Item = ScoredRow<'_>> {
+        let rows = self.states.len() / width;
+        let of_row = |values: usize| values.checked_div(rows).unwrap_or(0);
+        let (vocabulary, length) = (of_row(self.logits.len()), of_row(self.shortlists.tokens.len()));
+        let [mut logits, mut listed] = [&mut self.logits, &mut self.shortlists.logits].map(Vec::as_mut_slice);
+        let mut tokens = self.shortlists.tokens.as_slice();
+        let enough = "as many values for every state";
+        self.states.chunks_exact(width).map(move |state| {
+            let shortlist = Shortlist {
+                tokens: tokens.split_off(..length).expect(enough),
+                logits: listed.split_off_mut(..length).expect(enough),
+            };
+            let logits = logits.split_off_mut(..vocabulary).expect(enough);
+            ScoredRow { logits, shortlist: Some(shortlist).filter(|_| length > 0), state }
+        })
+    }
+
+    /// Empties all of it.
     pub fn clear(&mut self) {
         self.logits.clear();
+        self.shortlists.tokens.clear();
+        self.shortlists.logits.clear();
         self.states.clear();
     }
 }
@@ -117,7 +168,8 @@ pub const BLOCK_ROWS: usize = 64;
 /// - rows in one batch = the same rows one by one, except that a block ([`BLOCK_ROWS`]) that comes whole in one call may differ
 ///   in the last bits from one that comes in pieces;
 /// - truncate to `p` and recompute = never having gone past `p`;
-/// - a token's logit in the shortlist = its logit in the whole vocabulary;
+/// - a state's shortlist is the same in every scope, and a token's logit there is its logit in the whole vocabulary, but for what
+///   rounding a state for the one product and not for the other makes of it;
 /// - slots do not see each other.
 pub trait Engine {
     /// Sizes fixed at load.
@@ -131,15 +183,14 @@ pub trait Engine {
     /// it was. [`EngineError::Device`] leaves the slots of these rows undefined: truncate them to 0.
     fn run(&mut self, stack: Stack, rows: &[Row], input: Input<'_>, hidden: &mut Vec<f32>) -> Result<(), EngineError>;
 
-    /// Scores hidden states (`n * width` floats) with `head` and leaves what comes of it in `scores` (cleared first). A token's logit
-    /// is the same in every scope that has the token, as far as rows in a batch are the same.
+    /// Scores hidden states (`n * width` floats) with `head` and leaves what comes of it in `scores` (cleared first).
     ///
     /// # Errors
     /// As [`Engine::run`], and [`EngineError::NoShortlist`]; no slot is touched.
     fn score(&mut self, head: Head, scope: Scope, hidden: &[f32], scores: &mut Scores) -> Result<(), EngineError>;
 
-    /// The tokens of the head's shortlist, ascending and at least one, if it has one.
-    fn shortlist(&self, head: Head) -> Option<&[TokenId]>;
+    /// Tokens in the shortlist that the head makes for a state, at least one, if it makes any.
+    fn shortlist(&self, head: Head) -> Option<usize>;
 
     /// The texts of the tokens, for answers that must have a form.
     ///

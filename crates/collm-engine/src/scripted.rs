@@ -192,7 +192,7 @@ impl ScriptedEngine {
         Self { script, shape, memory, shortlists: Vec::new(), counts: Counts::default(), failing_calls: Vec::new() }
     }
 
-    /// Gives `head` a shortlist, which is ascending and not empty.
+    /// Gives `head` a shortlist, the same for every state, which is ascending and not empty.
     #[must_use]
     pub fn with_shortlist(mut self, head: Head, tokens: Vec<TokenId>) -> Self {
         assert!(!tokens.is_empty() && tokens.is_sorted(), "a shortlist is ascending and not empty");
@@ -245,13 +245,20 @@ impl ScriptedEngine {
         hash
     }
 
-    fn push_logits(&self, head: Head, scope: Scope, hash: u64, logits: &mut Vec<f32>) {
-        let Some(shortlist) = self.shortlist(head).filter(|_| scope == Scope::Shortlist) else {
-            return self.script.push_logits(head, hash, logits);
-        };
-        let mut all = Vec::with_capacity(self.shape.vocabulary);
-        self.script.push_logits(head, hash, &mut all);
-        logits.extend(shortlist.iter().map(|token| all[token.0 as usize]));
+    fn push_logits(&self, head: Head, scope: Scope, hash: u64, scores: &mut Scores) {
+        let start = scores.logits.len();
+        self.script.push_logits(head, hash, &mut scores.logits);
+        let Some(tokens) = self.shortlist_of(head) else { return };
+        let listed = tokens.iter().map(|token| scores.logits[start + token.0 as usize]);
+        scores.shortlists.logits.extend(listed);
+        scores.shortlists.tokens.extend_from_slice(tokens);
+        if scope == Scope::Shortlist {
+            scores.logits.clear();
+        }
+    }
+
+    fn shortlist_of(&self, head: Head) -> Option<&[TokenId]> {
+        self.shortlists.iter().find(|(name, _)| *name == head).map(|(_, tokens)| tokens.as_slice())
     }
 
     /// The hash and token that row `index` brings. The lowest stack makes the hash itself, and so is always continuous.
@@ -307,13 +314,13 @@ impl Engine for ScriptedEngine {
                 Head::Final => state.stack == Stack::Upper as u64,
             };
             let hash = if fits { state.hash } else { spoiled(state.hash) };
-            self.push_logits(head, scope, hash, &mut scores.logits);
+            self.push_logits(head, scope, hash, scores);
         }
         Ok(())
     }
 
-    fn shortlist(&self, head: Head) -> Option<&[TokenId]> {
-        self.shortlists.iter().find(|(name, _)| *name == head).map(|(_, tokens)| tokens.as_slice())
+    fn shortlist(&self, head: Head) -> Option<usize> {
+        self.shortlist_of(head).map(<[TokenId]>::len)
     }
 
     fn token_texts(&mut self) -> Result<Arc<dyn TokenTexts>, EngineError> {

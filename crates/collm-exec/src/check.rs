@@ -1,18 +1,17 @@
 //! An exit's check, after the engine's part of it: from a row of logits to a token and a confidence.
 //!
-//! The confidence is of what the exit's check sees, which is its shortlist if it has one. It means the same where all of the
-//! vocabulary was scored, and before penalties, which are the requester's and not the model's.
+//! The confidence is of what the exit's check sees, which is the row's shortlist if the exit makes one. It means the same where all
+//! of the vocabulary was scored, and before penalties, which are the requester's and not the model's.
 
 use collm_core::{
     confidence::ConfidenceMeasure,
     distribution::Distribution,
     grammar::Constraint,
     ids::{Position, TokenId},
-    policy::Scope,
     sampling::{LogitsError, Scored, Scoring, choose, choose_within},
 };
 
-use collm_engine::Head;
+use collm_engine::{Head, ScoredRow, Shortlist};
 
 use crate::gate::{Gate, features_of};
 
@@ -81,56 +80,46 @@ impl Judges {
     }
 }
 
-/// The check of one exit over one scope.
+/// The check of one exit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Check<'a> {
     pub(crate) judge: &'a Judge,
-    pub(crate) shortlist: Option<&'a [TokenId]>,
-    /// What was scored.
-    pub(crate) scope: Scope,
     /// Tokens of the model.
     pub(crate) vocabulary: usize,
 }
 
-impl Check<'_> {
-    /// Logits of a row.
-    pub(crate) fn row_length(self) -> usize {
-        match (self.scope, self.shortlist) {
-            (Scope::Shortlist, Some(shortlist)) => shortlist.len(),
-            (Scope::Shortlist, None) | (Scope::Full, _) => self.vocabulary,
-        }
-    }
+/// Whether the row's few likeliest tokens are all that can matter: no form, bias or heat makes another one possible, and nobody
+/// asks how likely tokens are among all.
+pub(crate) fn shortlist_serves(scoring: &Scoring) -> bool {
+    let sampling = &scoring.sampling;
+    sampling.temperature <= 1.0
+        && sampling.grammar.is_none()
+        && sampling.bias.is_empty()
+        && sampling.log_probs.is_none()
+        && scoring.given.is_none()
+}
 
+impl Check<'_> {
     /// What the exit says after one row. `spare` is memory to work in.
     pub(crate) fn row(
         self,
-        logits: &mut [f32],
-        state: &[f32],
+        row: ScoredRow<'_>,
         scoring: &Scoring,
         constraint: Option<&mut dyn Constraint>,
         spare: &mut Vec<f32>,
     ) -> Result<Scored, LogitsError> {
-        let Some(shortlist) = self.shortlist else {
-            return self.without_shortlist(logits, state, scoring, constraint);
+        let ScoredRow { logits, shortlist, state } = row;
+        let Some(shortlist) = shortlist else { return self.without_shortlist(logits, state, scoring, constraint) };
+        let confidence = self.judge.confidence(shortlist.logits, state, scoring.position);
+        let scored = if !logits.is_empty() {
+            choose_within(logits, scoring, constraint)
+        } else if constraint.is_none() && is_best(scoring) {
+            choose(shortlist.logits, scoring).map(|scored| of_shortlist(scored, shortlist.tokens))
+        } else {
+            spread(&shortlist, self.vocabulary, spare);
+            choose_within(spare, scoring, constraint)
         };
-        match self.scope {
-            Scope::Shortlist => {
-                let confidence = self.judge.confidence(logits, state, scoring.position);
-                let scored = if constraint.is_none() && is_best(scoring) {
-                    choose(logits, scoring).map(|scored| of_shortlist(scored, shortlist))
-                } else {
-                    spread(logits, shortlist, self.vocabulary, spare);
-                    choose_within(spare, scoring, constraint)
-                };
-                scored.map(|scored| with_confidence(scored, confidence))
-            }
-            Scope::Full => {
-                spare.clear();
-                spare.extend(shortlist.iter().map(|token| logits[token.0 as usize]));
-                let confidence = self.judge.confidence(spare, state, scoring.position);
-                choose_within(logits, scoring, constraint).map(|scored| with_confidence(scored, confidence))
-            }
-        }
+        scored.map(|scored| with_confidence(scored, confidence))
     }
 
     fn without_shortlist(
@@ -171,10 +160,10 @@ fn of_shortlist(mut scored: Scored, shortlist: &[TokenId]) -> Scored {
 }
 
 /// The logits of a shortlist at their places in the vocabulary. Damaged ones stay damaged, and are refused with the row.
-fn spread(logits: &[f32], shortlist: &[TokenId], vocabulary: usize, row: &mut Vec<f32>) {
+fn spread(listed: &Shortlist<'_>, vocabulary: usize, row: &mut Vec<f32>) {
     row.clear();
     row.resize(vocabulary, NOT_SCORED);
-    for (token, &logit) in shortlist.iter().zip(logits) {
+    for (token, &logit) in listed.tokens.iter().zip(&*listed.logits) {
         row[token.0 as usize] = logit;
     }
 }
@@ -187,25 +176,26 @@ mod tests {
 
     const FULL: [f32; 6] = [1.0, 5.0, 0.0, 4.0, 2.0, -1.0];
 
-    fn shortlist() -> Vec<TokenId> {
-        [0, 3, 4].map(TokenId).to_vec()
+    const LISTED: [TokenId; 3] = [TokenId(0), TokenId(3), TokenId(4)];
+
+    /// What a check says of these logits, and of a shortlist if some are given for [`LISTED`].
+    fn said(judge: &Judge, full: &[f32], listed: Option<&[f32]>, scoring: &Scoring) -> Result<Scored, LogitsError> {
+        let (mut logits, mut listed) = (full.to_vec(), listed.map(<[f32]>::to_vec));
+        let shortlist = listed.as_mut().map(|logits| Shortlist { tokens: &LISTED, logits });
+        let row = ScoredRow { logits: &mut logits, shortlist, state: &[] };
+        Check { judge, vocabulary: FULL.len() }.row(row, scoring, None, &mut Vec::new())
     }
 
-    fn check<'a>(judge: &'a Judge, shortlist: Option<&'a [TokenId]>, scope: Scope) -> Check<'a> {
-        Check { judge, shortlist, scope, vocabulary: FULL.len() }
-    }
-
-    fn row(check: Check<'_>, logits: &[f32], sampling: Sampling) -> (u32, f32) {
-        let scoring = Scoring::alone(Position(4), sampling);
-        let scored = check.row(&mut logits.to_vec(), &[], &scoring, None, &mut Vec::new()).unwrap();
-        (scored.choice.token.0, scored.choice.confidence)
+    fn greedy(judge: &Judge, full: &[f32], listed: Option<&[f32]>) -> (u32, f32) {
+        let choice = said(judge, full, listed, &Scoring::alone(Position(4), Sampling::GREEDY)).unwrap().choice;
+        (choice.token.0, choice.confidence)
     }
 
     #[test]
     fn a_shortlist_says_how_sure_it_is_in_either_scope() {
-        let (judge, tokens) = (Judge::MaxProb, shortlist());
-        let brief = row(check(&judge, Some(&tokens), Scope::Shortlist), &[1.0, 4.0, 2.0], Sampling::GREEDY);
-        let full = row(check(&judge, Some(&tokens), Scope::Full), &FULL, Sampling::GREEDY);
+        let listed = [1.0, 4.0, 2.0];
+        let brief = greedy(&Judge::MaxProb, &[], Some(&listed));
+        let full = greedy(&Judge::MaxProb, &FULL, Some(&listed));
         assert_eq!((brief.0, full.0), (3, 1));
         assert_eq!(brief.1, full.1);
         let expected = 1.0 / (1.0 + (-2.0f32).exp() + (-3.0f32).exp());
@@ -213,8 +203,19 @@ mod tests {
     }
 
     #[test]
+    fn a_shortlist_serves_who_wants_the_likeliest() {
+        let serves = |sampling: Sampling| shortlist_serves(&Scoring::alone(Position(4), sampling));
+        assert!(serves(Sampling::GREEDY));
+        assert!(serves(Sampling { temperature: 1.0, repeat_penalty: 1.3, ..Sampling::GREEDY }));
+        assert!(!serves(Sampling { temperature: 1.1, ..Sampling::GREEDY }));
+        assert!(!serves(Sampling { log_probs: Some(0), ..Sampling::GREEDY }));
+        assert!(!serves(Sampling { bias: vec![(TokenId(1), 3.0)], ..Sampling::GREEDY }));
+        assert!(!shortlist_serves(&Scoring::of_given(Position(4), TokenId(1), &Sampling::GREEDY)));
+    }
+
+    #[test]
     fn measures_differ() {
-        let of = |judge: Judge| row(check(&judge, None, Scope::Full), &FULL, Sampling::GREEDY);
+        let of = |judge: Judge| greedy(&judge, &FULL, None);
         let total: f32 = FULL.iter().map(|logit| logit.exp()).sum();
         let (first, second) = (5f32.exp() / total, 4f32.exp() / total);
         let entropy: f32 = FULL.iter().map(|logit| -logit.exp() / total * (logit.exp() / total).ln()).sum();
@@ -229,26 +230,23 @@ mod tests {
 
     #[test]
     fn nothing_outside_the_shortlist_is_drawn() {
-        let (judge, tokens) = (Judge::MaxProb, shortlist());
-        let check = check(&judge, Some(&tokens), Scope::Shortlist);
         for seed in 0..200 {
             let sampling = Sampling { temperature: 50.0, repeat_penalty: 1.5, seed, ..Sampling::GREEDY };
             let mut scoring = Scoring::alone(Position(1), sampling);
             scoring.recent = (0..6).map(TokenId).collect();
-            let scored = check.row(&mut [1.0, 4.0, 2.0], &[], &scoring, None, &mut Vec::new()).unwrap();
-            assert!(tokens.contains(&scored.choice.token), "{:?}", scored.choice);
+            let scored = said(&Judge::MaxProb, &[], Some(&[1.0, 4.0, 2.0]), &scoring).unwrap();
+            assert!(LISTED.contains(&scored.choice.token), "{:?}", scored.choice);
         }
     }
 
     #[test]
     fn damaged_logits_are_refused_in_every_scope() {
-        let (judge, tokens) = (Judge::Margin, shortlist());
         let scoring = Scoring::alone(Position(0), Sampling::GREEDY);
-        let run = |check: Check<'_>, mut logits: Vec<f32>| check.row(&mut logits, &[], &scoring, None, &mut Vec::new());
-        assert_eq!(run(check(&judge, Some(&tokens), Scope::Shortlist), vec![1.0, f32::NAN, 0.0]), Err(LogitsError));
-        let mut full = FULL.to_vec();
+        let said = |full: &[f32], listed: Option<&[f32]>| said(&Judge::Margin, full, listed, &scoring);
+        let mut full = FULL;
         full[5] = f32::INFINITY;
-        assert_eq!(run(check(&judge, Some(&tokens), Scope::Full), full.clone()), Err(LogitsError));
-        assert_eq!(run(check(&judge, None, Scope::Full), full), Err(LogitsError));
+        assert_eq!(said(&[], Some(&[1.0, f32::NAN, 0.0])), Err(LogitsError));
+        assert_eq!(said(&full, Some(&[1.0, 4.0, 2.0])), Err(LogitsError));
+        assert_eq!(said(&full, None), Err(LogitsError));
     }
 }

@@ -379,7 +379,7 @@ mod tests {
             self.inner.score(head, scope, hidden, scores)
         }
 
-        fn shortlist(&self, head: Head) -> Option<&[TokenId]> {
+        fn shortlist(&self, head: Head) -> Option<usize> {
             self.inner.shortlist(head)
         }
 

@@ -86,6 +86,22 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Indexes of the `count` largest values of every row, in any order.
+    pub(crate) fn largest(&self, x: Tensor, count: usize) -> Tensor {
+        step!(self, ggml_top_k, x.raw(), count as i32)
+    }
+
+    /// The products of every row of `x` with rows of `table` of its own, which packed `indexes` `[count, rows]` names: `[count, rows]`.
+    pub(crate) fn products_with(&self, table: Tensor, indexes: Tensor, x: Tensor) -> Tensor {
+        let ([count, rows, ..], [width, ..]) = (indexes.dims(), x.dims());
+        let indexes = step!(self, ggml_reshape_1d, indexes.raw(), count * rows);
+        let chosen = step!(self, ggml_get_rows, table.raw(), indexes.raw());
+        let chosen = step!(self, ggml_reshape_3d, chosen.raw(), width, count, rows);
+        let x = step!(self, ggml_reshape_3d, x.raw(), width, 1, rows);
+        let products = self.product(chosen, x);
+        step!(self, ggml_reshape_2d, products.raw(), count, rows)
+    }
+
     /// `silu(gate) * up` of rows that hold first the gate, then the values.
     pub(crate) fn swiglu(&self, both: Tensor) -> Tensor {
         step!(self, ggml_swiglu, both.raw())

@@ -140,13 +140,6 @@ impl Device {
         self.layouts.iter().copied().find(|layout| self.multiplies(*layout, ty, row, rows))
     }
 
-    /// The smallest number of rows, `rows` or more, of which the device can multiply with a matrix in this layout. Kernels work on
-    /// some rows together, a power of two.
-    pub(crate) fn fitting_rows(&self, layout: Layout, ty: sys::ggml_type, row: usize, rows: usize) -> Option<usize> {
-        let mut multiples = (0..=8).map(|power| rows.next_multiple_of(1 << power));
-        multiples.find(|&rows| self.multiplies(layout, ty, row, rows))
-    }
-
     /// Asks before anything is placed: a layout crashes on a weight that it has no kernel for.
     fn multiplies(&self, layout: Layout, ty: sys::ggml_type, row: usize, rows: usize) -> bool {
         /// Rows of the imagined other factor. Some kernels exist for many rows only.

@@ -230,7 +230,7 @@ impl Engine for GgmlEngine {
         runner.score(&mut self.device, scope, hidden, scores).map_err(EngineError::Device)
     }
 
-    fn shortlist(&self, head: Head) -> Option<&[TokenId]> {
+    fn shortlist(&self, head: Head) -> Option<usize> {
         let runner = self.heads.iter().find(|(name, _)| *name == head);
         runner.and_then(|(_, runner)| runner.shortlist())
     }

@@ -61,8 +61,8 @@ impl Tensor {
         unsafe { sys::ggml_backend_tensor_set(self.raw(), data.as_ptr().cast(), 0, bytes) }
     }
 
-    /// Copies the first `values.len()` floats of the tensor out.
-    pub(crate) fn read(self, values: &mut [f32]) {
+    /// Copies the first `values.len()` values of the tensor out.
+    pub(crate) fn read<T: Plain>(self, values: &mut [T]) {
         let bytes = std::mem::size_of_val(values);
         assert!(bytes <= self.bytes(), "a read never exceeds its tensor");
         // SAFETY: as in `write`.

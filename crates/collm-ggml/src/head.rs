@@ -2,23 +2,24 @@
 //!
 //! The model's own head is its final norm and its LM head. An exit may have a norm of its own, and a map and an MLP between norm
 //! and LM head: `state = map (n) + bias + down (silu (up (n)))` with `n = norm (hidden)`, where what is absent leaves `n` as it is.
-//! An exit with a shortlist has the LM head's rows of those tokens a second time, as a small matrix for its cheap check.
+//! An exit may make a shortlist for its cheap check. All tokens are scored at a low rank, `keys (query (state))`, and the best of them
+//! with the LM head's own rows.
 
-use collm_engine::{Scope, Scores, TokenId};
+use collm_engine::{Scope, Scores, Shortlists, TokenId};
 use collm_model::{ExitNumber, ModelFile};
 use llama_cpp_sys_2 as sys;
 
 use crate::LoadError;
 use crate::build::Builder;
 use crate::device::Device;
-use crate::ggml::{Allocator, Context, Tensor};
+use crate::ggml::{Allocator, Context, Plain, Tensor};
 use crate::weights::{Affine, Loader};
 
 /// States scored in one graph: the logits of a large vocabulary take a megabyte a row.
 const ROWS_MAX: usize = 32;
 
 /// Steps of the longest head.
-const NODES: usize = 24;
+const NODES: usize = 32;
 
 /// Weights of a head.
 #[derive(Debug, Clone)]
@@ -27,7 +28,7 @@ pub(crate) struct HeadWeights {
     map: Option<Affine>,
     mlp: Option<Mlp>,
     output: Tensor,
-    shortlist: Option<Shortlist>,
+    shortlist: Option<ShortlistWeights>,
     epsilon: f32,
 }
 
@@ -37,12 +38,14 @@ struct Mlp {
     down: Tensor,
 }
 
-/// The rows of the LM head that an exit's cheap check scores.
-#[derive(Debug, Clone)]
-struct Shortlist {
-    tokens: Vec<TokenId>,
-    /// Has a row for each of them, and then some without meaning.
-    output: Tensor,
+/// What makes shortlists.
+#[derive(Debug, Clone, Copy)]
+struct ShortlistWeights {
+    query: Tensor,
+    keys: Tensor,
+    /// The LM head, to take rows from.
+    table: Tensor,
+    length: usize,
 }
 
 impl HeadWeights {
@@ -76,7 +79,7 @@ impl HeadWeights {
             map,
             mlp: mlp.map(|(up, down)| Mlp { up, down }),
             output: self.output,
-            shortlist: Shortlist::load(loader, file, exit)?,
+            shortlist: ShortlistWeights::load(loader, file, exit)?,
             epsilon: self.epsilon,
         })
     }
@@ -89,23 +92,24 @@ impl HeadWeights {
         let inner = build.silu(build.product(mlp.up, normed));
         build.add(mapped, build.product(mlp.down, inner))
     }
-
-    fn logits(&self, build: &Builder<'_>, scope: Scope, state: Tensor) -> Tensor {
-        match (scope, &self.shortlist) {
-            (Scope::Shortlist, Some(Shortlist { tokens, output })) => {
-                build.packed(build.columns(build.product(*output, state), 0, tokens.len()))
-            }
-            (Scope::Shortlist, None) | (Scope::Full, _) => build.product(self.output, state),
-        }
-    }
 }
 
-impl Shortlist {
+impl ShortlistWeights {
     fn load<'a>(loader: &mut Loader<'a>, file: &'a ModelFile, exit: ExitNumber) -> Result<Option<Self>, LoadError> {
-        let Some(ids) = file.exit(exit).and_then(|info| info.shortlist.as_ref()) else { return Ok(None) };
-        let tokens: Vec<TokenId> = ids.iter().copied().map(TokenId).collect();
-        let output = loader.rows_of(&file.output(), &tokens)?;
-        Ok(Some(Self { tokens, output }))
+        let Some(length) = file.exit(exit).and_then(|info| info.shortlist) else { return Ok(None) };
+        let mut matrix = |suffix| {
+            let view = file.exit_tensor(exit, suffix).expect("checked when the file was opened");
+            loader.matrix(&view)
+        };
+        let (query, keys) = (matrix("shortlist.query.weight")?, matrix("shortlist.keys.weight")?);
+        Ok(Some(Self { query, keys, table: loader.table(&file.output())?, length: length as usize }))
+    }
+
+    /// Tokens and logits, `[length, rows]` each.
+    fn of(self, build: &Builder<'_>, state: Tensor) -> [Tensor; 2] {
+        let near = build.product(self.keys, build.product(self.query, state));
+        let tokens = build.largest(near, self.length);
+        [tokens, build.products_with(self.table, tokens, state)].map(Tensor::mark_output)
     }
 }
 
@@ -131,7 +135,10 @@ struct HeadGraph {
     graph: *mut sys::ggml_cgraph,
     hidden: Tensor,
     state: Tensor,
-    logits: Tensor,
+    /// Of the whole vocabulary, in the scope that has it.
+    logits: Option<Tensor>,
+    /// Tokens and logits, if the head makes shortlists.
+    shortlist: Option<[Tensor; 2]>,
     _context: Context,
 }
 
@@ -141,8 +148,8 @@ impl HeadRunner {
         Self { weights, width, single: [None, None], passing }
     }
 
-    pub(crate) fn shortlist(&self) -> Option<&[TokenId]> {
-        self.weights.shortlist.as_ref().map(|shortlist| shortlist.tokens.as_slice())
+    pub(crate) fn shortlist(&self) -> Option<usize> {
+        self.weights.shortlist.map(|shortlist| shortlist.length)
     }
 
     /// Appends the scores of every state in `hidden`.
@@ -184,24 +191,45 @@ impl HeadGraph {
         let build = Builder::new(&context, NODES);
         let hidden = build.input_2d(sys::GGML_TYPE_F32, width, rows);
         let state = weights.state(&build, hidden).mark_output();
-        let logits = weights.logits(&build, scope, state).mark_output();
-        build.demand(logits);
+        let logits = (scope == Scope::Full).then(|| build.product(weights.output, state).mark_output());
+        let shortlist = weights.shortlist.map(|shortlist| shortlist.of(&build, state));
+        shortlist.into_iter().flatten().chain(logits).for_each(|output| build.demand(output));
         let graph = build.graph();
-        Self { graph, hidden, state, logits, _context: context }
+        Self { graph, hidden, state, logits, shortlist, _context: context }
     }
 
     fn run(&self, device: &mut Device, states: &[f32], scores: &mut Scores) -> Result<(), String> {
         self.hidden.write(states);
         device.compute(self.graph)?;
-        append(self.logits, &mut scores.logits);
         append(self.state, &mut scores.states);
+        if let Some(logits) = self.logits {
+            append(logits, &mut scores.logits);
+        }
+        if let Some(shortlist) = self.shortlist {
+            append_shortlists(shortlist, &mut scores.shortlists);
+        }
         Ok(())
     }
 }
 
-fn append(tensor: Tensor, values: &mut Vec<f32>) {
+/// Each shortlist by rising token.
+fn append_shortlists([tokens, logits]: [Tensor; 2], shortlists: &mut Shortlists) {
+    let [length, ..] = tokens.dims().map(|length| length as usize);
+    let (mut indexes, mut values) = (Vec::<i32>::new(), Vec::<f32>::new());
+    append(tokens, &mut indexes);
+    append(logits, &mut values);
+    for (indexes, values) in indexes.chunks_exact(length).zip(values.chunks_exact(length)) {
+        let mut listed: Vec<(TokenId, f32)> =
+            indexes.iter().zip(values).map(|(&index, &logit)| (TokenId(index as u32), logit)).collect();
+        listed.sort_unstable_by_key(|(token, _)| *token);
+        shortlists.tokens.extend(listed.iter().map(|(token, _)| token));
+        shortlists.logits.extend(listed.iter().map(|(_, logit)| logit));
+    }
+}
+
+fn append<T: Plain + Default>(tensor: Tensor, values: &mut Vec<T>) {
     let start = values.len();
-    values.resize(start + tensor.bytes() / size_of::<f32>(), 0.0);
+    values.resize(start + tensor.bytes() / size_of::<T>(), T::default());
     tensor.read(&mut values[start..]);
 }
 

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use collm_core::ids::TokenId;
 use collm_model::ModelFile;
 use collm_model::gguf::{TensorType, TensorView};
 use llama_cpp_sys_2 as sys;
@@ -60,7 +59,7 @@ impl<'a> Loader<'a> {
     pub(crate) fn new(device: &'a Device, file: &'a Arc<ModelFile>) -> Self {
         // SAFETY: `Weights` keeps the file as long as the buffer, and the file's memory is never written to.
         let mapped = unsafe { device.map(file.gguf().bytes()) };
-        // Beyond the file's own: rotation factors, and the rows of each exit's shortlist.
+        // Beyond the file's own: rotation factors, and the LM head once more for each exit's shortlist.
         let tensors = file.gguf().tensors().len() + 4;
         Self { device, file, context: Context::new(tensors, 0), copies: Vec::new(), mapped }
     }
@@ -94,19 +93,10 @@ impl<'a> Loader<'a> {
         Ok(tensor)
     }
 
-    /// A matrix of some rows of another, to multiply with, in the layout that the other has: products with a row are the same to the
-    /// last bit only within one layout. Where the layout takes multiples of some number of rows, the last is repeated up to there.
-    /// Rows of any type are whole bytes, so they are copied as they are.
-    pub(crate) fn rows_of(&mut self, view: &TensorView<'a>, rows: &[TokenId]) -> Result<Tensor, LoadError> {
-        let (row, ty, layout) = (length(view.dims[0]), type_id(view.ty), self.layout_of(view)?);
-        let count = self.device.fitting_rows(layout, ty, row, rows.len()).ok_or_else(|| unsupported(view))?;
-        let tensor = self.context.tensor_2d(ty, row, count);
-        let row_bytes = view.data.len() / length(view.dims[1]);
-        let mut sources = adjacent_rows(view.data, row_bytes, rows);
-        let last = sources.last().map_or(&[][..], |run| &run[run.len() - row_bytes..]);
-        sources.extend(std::iter::repeat_n(last, count - rows.len()));
-        self.copies.push(PlannedCopy { tensor, layout, sources });
-        Ok(tensor)
+    /// A matrix to take rows from, in the layout of the file.
+    pub(crate) fn table(&mut self, view: &TensorView<'a>) -> Result<Tensor, LoadError> {
+        let tensor = self.context.tensor_2d(type_id(view.ty), length(view.dims[0]), length(view.dims[1]));
+        self.place(tensor, view)
     }
 
     /// Matrices of the same input, joined if they are copied anyway and one layout fits all.
@@ -174,12 +164,6 @@ impl<'a> Loader<'a> {
 
 fn unsupported(view: &TensorView<'_>) -> LoadError {
     LoadError::Unsupported { tensor: view.name.to_owned(), ty: view.ty }
-}
-
-/// The bytes of these rows, those of neighbours in one piece.
-fn adjacent_rows<'a>(data: &'a [u8], row_bytes: usize, rows: &[TokenId]) -> Vec<&'a [u8]> {
-    let neighbours = rows.chunk_by(|a, b| a.0 + 1 == b.0);
-    neighbours.map(|run| &data[run[0].0 as usize * row_bytes..][..run.len() * row_bytes]).collect()
 }
 
 /// Makes copies of one layout, in as few buffers as the device allows.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
-use crate::exits::{ExitInfo, ExitsFault, exit};
+use crate::exits::{ExitInfo, ExitsFault, exit, shortlist::Home};
 use crate::gguf::{Gguf, GgufError, TensorType, TensorView};
 use crate::hyperparameters::{HyperparameterError, Hyperparameters};
 use crate::layout::{self, Expected, LayerName, Shape};
@@ -178,7 +178,7 @@ fn read_exits(gguf: &Gguf, h: &Hyperparameters, holding: &Holding) -> Result<(Ex
     for number in ExitNumber::ALL {
         let info = exit::read(gguf, number)?;
         if let Some(info) = &info {
-            names.extend(exit::check(gguf, number, info, h)?);
+            names.extend(exit::check(gguf, number, info, h, Home::Part)?);
         }
         exits[number.index()] = info;
     }

@@ -11,7 +11,7 @@ use crate::hyperparameters::Hyperparameters;
 use crate::layout::LayerName;
 
 /// Format of parts that this version writes and reads.
-pub(crate) const PART_VERSION: u32 = 1;
+pub(crate) const PART_VERSION: u32 = 2;
 
 /// Metadata keys of a part.
 pub(crate) mod keys {

@@ -18,6 +18,9 @@ use tempfile::TempDir;
 
 const WIDTH: usize = 64;
 const RANK: usize = 2;
+const RANK_OF_KEYS: usize = 32;
+const QUERY: &str = "exit.2.shortlist.query.weight";
+const KEY: &str = "exit.2.shortlist.key.weight";
 
 /// A model, and drafts of exits for it.
 struct Bench {
@@ -65,11 +68,12 @@ impl Bench {
         draft.set_head_vector(two, "map.bias", &[0.1; WIDTH]);
         draft.set_head_matrix(two, "mlp.up.weight", WIDTH, &wave(WIDTH * 32), TensorType::Q8_0).unwrap();
         draft.set_head_matrix(two, "mlp.down.weight", 32, &wave(WIDTH * 32), TensorType::Q8_0).unwrap();
+        let factors = [wave(WIDTH * RANK_OF_KEYS), wave(WIDTH * RANK_OF_KEYS)];
+        draft.set_shortlist(two, 16, WIDTH, factors.each_ref().map(Vec::as_slice), TensorType::Q8_0).unwrap();
         let info = draft.exit_mut(two);
         info.measure = ConfidenceMeasure::Gate;
         info.threshold = Threshold::new(0.75);
         info.promise = Promise([("target".to_owned(), 0.97), ("positions".to_owned(), 1000.0)].into());
-        info.shortlist = Some((0..16).map(|id| 2 * id).collect());
         info.gate = Some(gate());
         draft.exit_mut(ExitNumber::One).measure = ConfidenceMeasure::Margin;
         draft
@@ -132,9 +136,18 @@ impl Requantize for Floats {
         match to {
             TensorType::F32 => Ok(rows.to_vec()),
             TensorType::F16 => Ok(values.flat_map(|value| f16::from_f32(value).to_le_bytes()).collect()),
+            TensorType::Q8_0 => Ok(values.collect::<Vec<_>>().chunks_exact(32).flat_map(q8_0).collect()),
             other => panic!("{other} is not planned"),
         }
     }
+}
+
+/// A block of values whose scale is a whole number of 1/256: an f16 scale and a byte a value.
+fn q8_0(values: &[f32]) -> Vec<u8> {
+    let largest = values.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+    let scale = (largest / 127.0 * 256.0).ceil() / 256.0;
+    let value = |value: &f32| (value / scale).round() as i8 as u8;
+    f16::from_f32(scale).to_le_bytes().into_iter().chain(values.iter().map(value)).collect()
 }
 
 #[test]
@@ -219,6 +232,26 @@ fn a_delta_is_added_to_the_weights_of_the_tail_alone() {
 }
 
 #[test]
+fn an_edge_part_has_the_keys_of_all_tokens_instead_of_what_makes_them() {
+    let bench = Bench::new();
+    let (edge, _) = bench.split(&SplitOptions::of_exits(&exits(&bench.full()))).unwrap();
+    let two = |suffix: &str| edge.exit_tensor(ExitNumber::Two, &format!("shortlist.{suffix}.weight"));
+    let vocabulary = u64::from(bench.source.hyperparameters().vocabulary);
+    let keys = two("keys").unwrap();
+    assert_eq!((keys.ty, keys.stated_dims()), (TensorType::Q8_0, &[RANK_OF_KEYS as u64, vocabulary][..]));
+    assert!(two("key").is_none() && two("query").is_some());
+    let (head, key) = (floats(&bench.source.output()), wave(WIDTH * RANK_OF_KEYS));
+    for (row, block) in head.chunks_exact(WIDTH).zip(keys.data.as_chunks::<34>().0) {
+        let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
+        for (key, value) in key.chunks_exact(WIDTH).zip(&block[2..]) {
+            let expected: f32 = row.iter().zip(key).map(|(a, b)| a * b).sum();
+            // The matrix was rounded before it was multiplied with.
+            assert!((f32::from(*value as i8) * scale - expected).abs() < 2.0 * scale + 0.02, "{expected}");
+        }
+    }
+}
+
+#[test]
 fn the_tail_type_is_that_of_the_tails_matrices_alone() {
     let bench = Bench::new();
     for mut draft in [bench.full(), bench.bare()] {
@@ -234,12 +267,20 @@ fn the_tail_type_is_that_of_the_tails_matrices_alone() {
 }
 
 #[test]
-fn a_delta_needs_the_tensor_library() {
+fn what_is_computed_needs_the_tensor_library() {
     let bench = Bench::new();
-    let file = exits(&bench.full());
-    let plan = plan(&bench.source, &SplitOptions::of_exits(&file), &mut |_| ()).unwrap();
-    let written = plan.write(&bench.path("e"), &bench.path("c"), None, &mut |_| ());
-    assert!(matches!(written, Err(SplitError::NoRequantizer(TensorType::F32))), "{written:?}");
+    let mut changed = bench.bare();
+    let factor = wave(WIDTH * RANK);
+    changed.set_delta(0, "attn_q.weight", RANK, [(&factor, TensorType::F32); 2]).unwrap();
+    let mut listing = bench.bare();
+    let factor = wave(WIDTH * RANK_OF_KEYS);
+    listing.set_shortlist(ExitNumber::Two, 16, WIDTH, [&factor; 2], TensorType::F16).unwrap();
+    for (draft, ty) in [(changed, TensorType::F32), (listing, TensorType::Q8_0)] {
+        let file = exits(&draft);
+        let plan = plan(&bench.source, &SplitOptions::of_exits(&file), &mut |_| ()).unwrap();
+        let written = plan.write(&bench.path("e"), &bench.path("c"), None, &mut |_| ());
+        assert!(matches!(written, Err(SplitError::NoRequantizer(needed)) if needed == ty), "{written:?}");
+    }
 }
 
 #[test]
@@ -307,11 +348,6 @@ impl Parts {
         self.tensor(name, TensorType::F32, dims, values.iter().flat_map(|value| value.to_le_bytes()).collect());
     }
 
-    fn ids(&mut self, ids: &[i32]) {
-        let data = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-        self.tensor("exit.2.shortlist", TensorType::I32, &[ids.len() as u64], data);
-    }
-
     fn remove(&mut self, name: &str) {
         self.tensors.retain(|(known, ..)| known != name);
         self.keys.retain(|(known, _)| known != name);
@@ -364,6 +400,9 @@ fn keys_that_make_no_sense_are_refused() {
         ("collm.exit.2.threshold", Value::F32(f32::NAN)),
         ("collm.exit.2.threshold", Value::F32(-0.1)),
         ("collm.exit.2.threshold", Value::F32(1.5)),
+        ("collm.exit.2.shortlist.length", Value::U32(7)),
+        ("collm.exit.2.shortlist.length", Value::U32(u32::MAX)),
+        ("collm.exit.2.shortlist.length", Value::F32(16.0)),
         ("collm.exit.2.calibration.target", Value::F32(f32::INFINITY)),
         ("collm.exit.2.calibration.target", Value::string("0.97")),
     ] {
@@ -376,7 +415,7 @@ fn keys_that_make_no_sense_are_refused() {
         parts.remove(&key);
         assert_eq!(bench.fault(parts.bytes()), Some(ExitsFault::Key(key)));
     }
-    for version in [Value::U32(1), Value::U32(3), Value::string("2")] {
+    for version in [Value::U32(2), Value::U32(4), Value::string("3")] {
         let mut parts = Parts::of(&whole);
         parts.key("collm.exits.version", version);
         assert_eq!(bench.fault(parts.bytes()), Some(ExitsFault::Version));
@@ -386,14 +425,15 @@ fn keys_that_make_no_sense_are_refused() {
 #[test]
 fn tensors_that_make_no_sense_are_refused() {
     type Edit = fn(&mut Parts);
-    let edits: [(&str, Edit); 36] = [
-        ("exit.2.shortlist", |parts| parts.ids(&[0, 2, 1, 3, 4, 5, 6, 7])),
-        ("exit.2.shortlist", |parts| parts.ids(&[0, 1, 1, 3, 4, 5, 6, 7])),
-        ("exit.2.shortlist", |parts| parts.ids(&[-1, 1, 2, 3, 4, 5, 6, 7])),
-        ("exit.2.shortlist", |parts| parts.ids(&[0, 1, 2, 3, 4, 5, 6, i32::MAX])),
-        ("exit.2.shortlist", |parts| parts.ids(&[0])),
-        ("exit.2.shortlist", |parts| parts.ids(&[0, 1, 2])),
-        ("exit.2.shortlist", |parts| parts.f32("exit.2.shortlist", &[8], &[0.0; 8])),
+    let edits: [(&str, Edit); 37] = [
+        (QUERY, |parts| parts.remove(QUERY)),
+        (KEY, |parts| parts.remove(KEY)),
+        (QUERY, |parts| parts.f32(QUERY, &[64, 33], &[0.1; 64 * 33])),
+        (QUERY, |parts| parts.f32(QUERY, &[64, 96], &[0.1; 64 * 96])),
+        (QUERY, |parts| parts.f32(QUERY, &[32, 32], &[0.1; 32 * 32])),
+        (KEY, |parts| parts.f32(KEY, &[64, 64], &[0.1; 64 * 64])),
+        (KEY, |parts| parts.f32(KEY, &[64, 32], &[f32::NAN; 64 * 32])),
+        (KEY, |parts| parts.remove("collm.exit.2.shortlist.length")),
         ("exit.2.norm.weight", |parts| parts.f32("exit.2.norm.weight", &[63], &[1.0; 63])),
         ("exit.2.norm.weight", |parts| parts.f32("exit.2.norm.weight", &[64], &[f32::NAN; 64])),
         ("exit.2.map.weight", |parts| parts.remove("exit.2.map.weight")),
@@ -463,7 +503,6 @@ fn damaged_files_are_refused_or_read_but_never_a_panic() {
     let bench = Bench::new();
     let mut draft = bench.bare();
     let info = draft.exit_mut(ExitNumber::Two);
-    info.shortlist = Some((0..8).collect());
     info.gate = Some(GateWeights { look: None, up: wave(4 * GATE_SCALARS), ..gate() });
     let whole = draft.to_bytes().unwrap();
     let check = |bytes: Vec<u8>| {

@@ -217,8 +217,8 @@ fn tensors_that_contradict_the_metadata_are_named() {
 fn stray_part_keys_make_no_whole_model() {
     let error = original(Architecture::Llama).with("collm.part.role", Value::string("edge")).unwrap_err();
     assert!(matches!(error, ModelError::Part { source: PartError::Key { .. }, .. }), "{error}");
-    let error = original(Architecture::Llama).with("collm.part.version", Value::U32(2)).unwrap_err();
-    assert!(matches!(error, ModelError::Part { source: PartError::Version(2), .. }), "{error}");
+    let error = original(Architecture::Llama).with("collm.part.version", Value::U32(3)).unwrap_err();
+    assert!(matches!(error, ModelError::Part { source: PartError::Version(3), .. }), "{error}");
 }
 
 #[test]

@@ -13,9 +13,10 @@ pub struct HealConfig {
     pub rank: usize,
     /// Whether the exit gets an affine map behind its norm.
     pub map: bool,
-    /// Ascending token ids that the exit chooses from; `None` is the whole vocabulary.
-    pub shortlist: Option<Vec<u32>>,
-    /// Type that the tail's matrices will be stored as, to learn with its rounding in place; `None` learns without any.
+    /// Ascending token ids that the loss tells apart, which makes it cheaper; `None` is the whole vocabulary.
+    pub classes: Option<Vec<u32>>,
+    /// Type that the tail's matrices will be stored as where their rows allow it, to learn with its rounding in place; `None` is what each
+    /// has in the model.
     pub quantize: Option<TensorType>,
     /// Highest learning rate.
     pub learning_rate: f32,
@@ -40,7 +41,7 @@ impl HealConfig {
             tail,
             rank: 16,
             map: false,
-            shortlist: None,
+            classes: None,
             quantize: None,
             learning_rate: 1e-3,
             warm_up: 0.03,

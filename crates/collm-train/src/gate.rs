@@ -1,8 +1,7 @@
 //! Fitting a gate: a small network learns from examples whether an exit's guess was right.
 //!
 //! The network is the one of [`collm_core::gate`]: a low-rank look at the state beside standardised features of the logits, one hidden
-//! layer, one score. Its derivative is a dozen lines, so it needs no tape. Whole answers are set aside to see when to stop:
-//! what follows a token is too much like it to judge by. Deliberately absent: making examples, and the calibration
+//! layer, one score. Its derivative is a dozen lines, so it needs no tape. Deliberately absent: making examples, and the calibration
 //! that turns scores into probabilities.
 
 use collm_core::gate::{GATE_SCALARS, GateLook, GateWeights};
@@ -18,8 +17,6 @@ const HIDDEN: usize = 32;
 const BATCH: usize = 128;
 /// Passes over the examples, at most.
 const PASSES: usize = 16;
-/// One answer in so many is set aside.
-const ASIDE: usize = 5;
 const SCHEDULE: Schedule = Schedule { highest: 3e-3, warm_up: 0.05 };
 const DECAY: f32 = 0.05;
 
@@ -34,31 +31,28 @@ pub struct GateExample {
     pub right: bool,
 }
 
-/// A gate, and how well it did on answers that it did not learn from.
+/// A gate, and how well it did on examples that it did not learn from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FittedGate {
     /// The gate. Its calibration is the logistic function, of which ten points are given; a better one is fitted to text of its own.
     pub weights: GateWeights,
-    /// Mean cross-entropy on the answers set aside, in nats.
+    /// Mean cross-entropy on the examples to judge by, in nats.
     pub loss: f64,
     /// Passes over the examples until that was lowest.
     pub passes: usize,
 }
 
-/// Fits a gate to the examples of some answers. `None` without an example to learn from and one to judge by.
-pub fn fit_gate(answers: &[Vec<GateExample>], seed: u64) -> Option<FittedGate> {
-    let aside = |index: usize| index % ASIDE == ASIDE - 1;
-    let split = |wanted: bool| answers.iter().enumerate().filter(move |(index, _)| aside(*index) == wanted);
-    let learnt: Vec<&GateExample> = split(false).flat_map(|(_, answer)| answer).collect();
-    let judged: Vec<&GateExample> = split(true).flat_map(|(_, answer)| answer).collect();
-    if learnt.is_empty() || judged.is_empty() {
+/// Fits a gate to some examples; others, of answers of their own, say when to stop, since what follows a token is too much like it to
+/// judge by. `None` without an example to learn from and one to judge by.
+pub fn fit_gate(learnt: &[GateExample], judged: &[GateExample], seed: u64) -> Option<FittedGate> {
+    let [mut order, judged] = [learnt, judged].map(|examples| examples.iter().collect::<Vec<_>>());
+    if order.is_empty() || judged.is_empty() {
         return None;
     }
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut network = Network::new(&learnt, &mut random);
+    let mut network = Network::new(&order, &mut random);
     let mut optimizer = AdamW::new(&network.parameters);
     let mut best = (network.clone(), network.loss(&judged), 0);
-    let mut order = learnt;
     for pass in 0..PASSES {
         random.shuffle(&mut order);
         let batches = order.len().div_ceil(BATCH);
@@ -227,7 +221,7 @@ mod tests {
     const WIDTH: usize = 12;
 
     /// Right where a direction of the state and a feature together are large: neither alone says it.
-    fn answers(count: usize, seed: u64) -> Vec<Vec<GateExample>> {
+    fn examples(count: usize, seed: u64) -> Vec<GateExample> {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut example = || {
             let mut value = || random.f32() * 2.0 - 1.0;
@@ -236,23 +230,24 @@ mod tests {
             let evidence = state[3] - state[7] + (features[2] - 3.0) / 10.0;
             GateExample { right: evidence > 0.3 * value(), features, state }
         };
-        (0..count).map(|_| (0..20).map(|_| example()).collect()).collect()
+        (0..count).map(|_| example()).collect()
     }
 
     #[test]
     fn a_gate_learns_from_states_and_features_together() {
-        let fitted = fit_gate(&answers(100, 1), 1).unwrap();
+        let (learnt, judged) = (examples(1600, 1), examples(400, 2));
+        let fitted = fit_gate(&learnt, &judged, 1).unwrap();
         let blind = std::f64::consts::LN_2;
         assert!(fitted.loss < 0.5 * blind, "{}", fitted.loss);
         assert!(fitted.passes > 0);
-        assert_eq!(fit_gate(&answers(100, 1), 1).unwrap(), fitted, "a seed names a gate");
-        assert_eq!(fit_gate(&answers(4, 1), 1), None, "nothing to judge by");
+        assert_eq!(fit_gate(&learnt, &judged, 1).unwrap(), fitted, "a seed names a gate");
+        assert_eq!((fit_gate(&learnt, &[], 1), fit_gate(&[], &judged, 1)), (None, None));
     }
 
     #[test]
     fn gradients_are_slopes() {
-        let answers = answers(1, 5);
-        let batch: Vec<&GateExample> = answers[0].iter().collect();
+        let examples = examples(20, 5);
+        let batch: Vec<&GateExample> = examples.iter().collect();
         let network = Network::new(&batch, &mut fastrand::Rng::with_seed(2));
         let gradients = network.gradients(&batch);
         for (array, gradient) in gradients.iter().enumerate() {

@@ -66,7 +66,7 @@ impl<'a> Healer<'a> {
         let tail = Tail::load(file, converter, &config)?;
         let output = file.output();
         let head = weights::values(converter, output.name, &output)?;
-        let classes = Classes::new(head, tail.width(), config.shortlist.as_deref());
+        let classes = Classes::new(head, tail.width(), config.classes.as_deref());
         let parameters = tail.initial(file, &config);
         let state = State { optimizer: AdamW::new(&parameters), parameters, seconds: 0.0 };
         Ok(Self { workers: Workers::new(config.threads)?, converter, tail, classes, state, merged: None, config })
@@ -250,10 +250,12 @@ fn check(config: &HealConfig, layers: u32, vocabulary: u32) -> Result<(), HealEr
     if !(0.0..=1.0).contains(&config.top_weight) {
         return fail(format!("the weight {} of the first candidate is not in [0, 1]", config.top_weight));
     }
-    if let Some(ids) = &config.shortlist {
+    if let Some(ids) = &config.classes {
         let ascending = ids.windows(2).all(|pair| pair[0] < pair[1]);
         if !ascending || ids.last().is_none_or(|last| *last >= vocabulary) {
-            return fail(format!("the shortlist is empty, not ascending, or outside the vocabulary of {vocabulary}"));
+            return fail(format!(
+                "the loss has no classes, or they are not ascending, or outside the vocabulary of {vocabulary}"
+            ));
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! The objective: to say what the teacher says.
 //!
-//! The student's probabilities are over its classes: the shortlist, or the whole vocabulary. The teacher's candidates are
+//! The student's probabilities are over its classes: some tokens, or the whole vocabulary. The teacher's candidates are
 //! taken as a distribution of their own (their probabilities made to sum to 1), mixed with the first of them alone; what lies
 //! outside the classes is dropped together with its share of the position's weight, since no state could earn it. The loss is
 //! the Kullback-Leibler divergence from that to the student. Logits never leave the cache: a few rows at a time are
@@ -68,10 +68,10 @@ pub(crate) struct Classes {
 const NO_CLASS: u32 = u32::MAX;
 
 impl Classes {
-    /// `head` is the LM head `[vocabulary, width]`; `shortlist` is ascending and within the vocabulary.
-    pub(crate) fn new(head: Vec<f32>, width: usize, shortlist: Option<&[u32]>) -> Self {
+    /// `head` is the LM head `[vocabulary, width]`; `classes` are ascending and within the vocabulary.
+    pub(crate) fn new(head: Vec<f32>, width: usize, classes: Option<&[u32]>) -> Self {
         let vocabulary = head.len() / width;
-        let (of_token, rows) = match shortlist {
+        let (of_token, rows) = match classes {
             None => ((0..vocabulary as u32).collect(), head),
             Some(ids) => {
                 let mut of_token = vec![NO_CLASS; vocabulary];
@@ -164,9 +164,9 @@ mod tests {
 
     const WIDTH: usize = 6;
 
-    fn classes(shortlist: Option<&[u32]>) -> Classes {
+    fn classes(tokens: Option<&[u32]>) -> Classes {
         let mut random = fastrand::Rng::with_seed(3);
-        Classes::new((0..10 * WIDTH).map(|_| random.f32() - 0.5).collect(), WIDTH, shortlist)
+        Classes::new((0..10 * WIDTH).map(|_| random.f32() - 0.5).collect(), WIDTH, tokens)
     }
 
     fn piece() -> Piece {
@@ -182,8 +182,8 @@ mod tests {
 
     #[test]
     fn gradients_are_slopes() {
-        for shortlist in [None, Some([0, 3, 5, 7].as_slice())] {
-            let (classes, piece) = (classes(shortlist), piece());
+        for tokens in [None, Some([0, 3, 5, 7].as_slice())] {
+            let (classes, piece) = (classes(tokens), piece());
             let targets = classes.targets(&piece, 0, 0.25);
             assert_eq!(targets.len(), 2);
             let loss = |states: &[f32]| {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_candidate_outside_the_shortlist_is_never_agreed_with() {
+    fn a_first_candidate_outside_the_classes_is_never_agreed_with() {
         let classes = classes(Some(&[1, 7]));
         let targets = classes.targets(&piece(), 0, 0.5);
         assert!(targets.iter().all(|target| target.first.is_none()));

@@ -28,6 +28,8 @@ struct Frozen {
     name: String,
     /// `[out, in]`.
     values: Matrix,
+    /// What a split stores it as.
+    stored: TensorType,
     bias: Option<Arc<[f32]>>,
 }
 
@@ -45,7 +47,6 @@ pub(crate) struct Tail {
     layers: Vec<FrozenLayer>,
     /// Factors on rotation frequencies, of models whose context was stretched by a table.
     rope_factors: Option<Vec<f32>>,
-    quantize: Option<TensorType>,
 }
 
 /// The layers with their deltas in them.
@@ -81,12 +82,11 @@ impl Tail {
     pub(crate) fn load(file: &ModelFile, converter: Converter<'_>, config: &HealConfig) -> Result<Self, HealError> {
         let h = file.hyperparameters();
         refuse_unsupported(file)?;
-        let layer = |source: &u32| FrozenLayer::load(file, converter, *source);
+        let layer = |source: &u32| FrozenLayer::load(file, converter, *source, config.quantize);
         Ok(Self {
             hyperparameters: h.clone(),
             layers: config.tail.iter().map(layer).collect::<Result<_, _>>()?,
             rope_factors: weights::vector(file, "rope_freqs.weight"),
-            quantize: config.quantize,
         })
     }
 
@@ -116,7 +116,7 @@ impl Tail {
         self.hyperparameters.width as usize
     }
 
-    /// Merges the deltas into the matrices and rounds them to the tail's type, as a split will.
+    /// Merges the deltas into the matrices and rounds them, as a split will.
     pub(crate) fn merge(
         &self,
         parameters: &[Parameter],
@@ -131,8 +131,8 @@ impl Tail {
                 Matrix::new(found.values.clone(), found.dims[1])
             };
             let matrices = MATRICES.iter().zip(&self.layers[index].matrices);
-            let projections = matrices
-                .map(|(stem, matrix)| matrix.merge([delta(stem, "a"), delta(stem, "b")], converter, self.quantize));
+            let projections =
+                matrices.map(|(stem, matrix)| matrix.merge([delta(stem, "a"), delta(stem, "b")], converter));
             let gain = |gain: &&str| Some(find(parameters, &tail_name(index, gain))?.values.clone());
             let projections = projections.collect::<Result<_, _>>()?;
             Ok(Arc::new(LayerWeights { projections, gains: GAINS.iter().map(gain).collect() }))
@@ -186,35 +186,40 @@ impl Tail {
 }
 
 impl FrozenLayer {
-    fn load(file: &ModelFile, converter: Converter<'_>, source: u32) -> Result<Self, HealError> {
+    fn load(
+        file: &ModelFile,
+        converter: Converter<'_>,
+        source: u32,
+        quantize: Option<TensorType>,
+    ) -> Result<Self, HealError> {
         let name = LayerName::Block(source);
-        let matrices = MATRICES.iter().map(|stem| Frozen::load(file, converter, name, stem));
+        let matrices = MATRICES.iter().map(|stem| Frozen::load(file, converter, (name, stem), quantize));
         Ok(Self { matrices: matrices.collect::<Result<_, _>>()?, local: file.hyperparameters().is_local(source) })
     }
 }
 
 impl Frozen {
-    fn load(file: &ModelFile, converter: Converter<'_>, layer: LayerName, stem: &str) -> Result<Self, HealError> {
+    fn load(
+        file: &ModelFile,
+        converter: Converter<'_>,
+        (layer, stem): (LayerName, &str),
+        quantize: Option<TensorType>,
+    ) -> Result<Self, HealError> {
         let name = layer.tensor(&format!("{stem}.weight"));
         let tensor = file.tensor(&name).expect("a whole model has every layer");
-        let values = Matrix::new(weights::values(converter, &name, &tensor)?, tensor.dims[0] as usize);
+        let row = tensor.dims[0];
+        let stored = quantize.filter(|ty| ty.row_bytes(row).is_some()).unwrap_or(tensor.ty);
+        let values = Matrix::new(weights::values(converter, &name, &tensor)?, row as usize);
         let bias = weights::vector(file, &layer.tensor(&format!("{stem}.bias"))).map(Arc::from);
-        Ok(Self { name, values, bias })
+        Ok(Self { name, values, stored, bias })
     }
 
-    fn merge(
-        &self,
-        [a, b]: [Matrix; 2],
-        converter: Converter<'_>,
-        quantize: Option<TensorType>,
-    ) -> Result<Projection, HealError> {
+    fn merge(&self, [a, b]: [Matrix; 2], converter: Converter<'_>) -> Result<Projection, HealError> {
         let mut merged = product(b.view(), a.view())?;
         merged.add(&self.values);
-        if let Some(ty) = quantize {
-            let columns = merged.columns();
-            merged = Matrix::new(weights::rounded(converter, &self.name, merged.values(), columns, ty)?, columns);
-        }
-        Ok(Projection { merged, bias: self.bias.clone(), a, b })
+        let columns = merged.columns();
+        let rounded = weights::rounded(converter, &self.name, merged.values(), columns, self.stored)?;
+        Ok(Projection { merged: Matrix::new(rounded, columns), bias: self.bias.clone(), a, b })
     }
 }
 

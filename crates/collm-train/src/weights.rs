@@ -25,6 +25,9 @@ pub(crate) fn rounded(
     row: usize,
     ty: TensorType,
 ) -> Result<Vec<f32>, HealError> {
+    if ty == TensorType::F32 {
+        return Ok(values.to_vec());
+    }
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     let stored = convert(converter, name, [TensorType::F32, ty], row as u64, &bytes)?;
     convert(converter, name, [ty, TensorType::F32], row as u64, &stored).map(|data| from_bytes(&data))

@@ -97,6 +97,22 @@ fn the_loss_falls_and_agreement_rises() {
 }
 
 #[test]
+fn a_tail_without_a_type_of_its_own_is_rounded_as_the_model_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let synthetic = SyntheticModel { weights: TensorType::Q8_0, ..SyntheticModel::new(Architecture::Llama) };
+    let file = model(folder.path(), &synthetic);
+    let pieces = [piece(&file, 30, 3)];
+    let healed = |quantize| {
+        let config = HealConfig { quantize, ..config(&file) };
+        let mut healer = Healer::new(&file, &GgmlRequantize, config).unwrap();
+        healer.step(&pieces, 0.5).unwrap();
+        healer.evaluate(&pieces).unwrap()
+    };
+    assert_eq!(healed(None), healed(Some(TensorType::Q8_0)));
+    assert_ne!(healed(None), healed(Some(TensorType::F32)));
+}
+
+#[test]
 fn a_resumed_run_is_the_run_that_never_stopped() {
     let folder = tempfile::tempdir().unwrap();
     let file = llama(folder.path());
@@ -144,7 +160,7 @@ fn what_makes_no_sense_is_refused() {
     let refused = |config| matches!(Healer::new(&file, &GgmlRequantize, config), Err(HealError::Config(_)));
     assert!(refused(HealConfig { tail: vec![6], ..config(&file) }));
     assert!(refused(HealConfig { rank: 0, ..config(&file) }));
-    assert!(refused(HealConfig { shortlist: Some(vec![3, 3]), ..config(&file) }));
+    assert!(refused(HealConfig { classes: Some(vec![3, 3]), ..config(&file) }));
     assert!(refused(HealConfig { top_weight: 1.5, ..config(&file) }));
     let mut healer = Healer::new(&file, &GgmlRequantize, config(&file)).unwrap();
     assert!(matches!(healer.step(&[], 0.0), Err(HealError::Nothing { pieces: 0 })));

@@ -33,8 +33,6 @@ pub struct CostModel {
     pub layer_us: f64,
     /// The LM head over the whole vocabulary.
     pub head_us: f64,
-    /// Tokens of the whole vocabulary.
-    pub vocabulary: usize,
 }
 
 impl CostModel {
@@ -68,8 +66,7 @@ impl CostModel {
         }
         let [lower_us, upper_us, head_us, all, one] = times.map(median);
         let layer_us = ((all - one) / (layers.len().max(2) - 1) as f64).max(0.0);
-        let vocabulary = whole.hyperparameters().vocabulary as usize;
-        Ok(Self { lower_us, upper_us, head_us, layer_us, tail_us: (one - layer_us).max(0.0), vocabulary })
+        Ok(Self { lower_us, upper_us, head_us, layer_us, tail_us: (one - layer_us).max(0.0) })
     }
 
     /// The whole model's time.
@@ -77,15 +74,16 @@ impl CostModel {
         self.lower_us + self.upper_us + self.head_us
     }
 
-    /// The time of an edge part with a tail of so many layers that scores so many tokens: all steps, one after the other.
-    pub fn edge_us(&self, tail_layers: usize, scored: usize) -> f64 {
+    /// The time of an edge part with a tail of so many layers, whose check costs a share `check` of the LM head: all steps, one after
+    /// the other.
+    pub fn edge_us(&self, tail_layers: usize, check: f64) -> f64 {
         let tail = if tail_layers == 0 { 0.0 } else { self.tail_us + tail_layers as f64 * self.layer_us };
-        self.lower_us + tail + self.head_us * scored as f64 / self.vocabulary as f64
+        self.lower_us + tail + self.head_us * check
     }
 
     /// The same as a share of the whole model's time.
-    pub fn edge_share(&self, tail_layers: usize, scored: usize) -> f64 {
-        self.edge_us(tail_layers, scored) / self.whole_us()
+    pub fn edge_share(&self, tail_layers: usize, check: f64) -> f64 {
+        self.edge_us(tail_layers, check) / self.whole_us()
     }
 }
 
@@ -174,18 +172,11 @@ mod tests {
 
     #[test]
     fn a_part_costs_the_sum_of_its_steps() {
-        let cost = CostModel {
-            lower_us: 100.0,
-            upper_us: 200.0,
-            tail_us: 5.0,
-            layer_us: 10.0,
-            head_us: 80.0,
-            vocabulary: 1000,
-        };
+        let cost = CostModel { lower_us: 100.0, upper_us: 200.0, tail_us: 5.0, layer_us: 10.0, head_us: 80.0 };
         assert_eq!(cost.whole_us(), 380.0);
-        assert_eq!(cost.edge_us(3, 250), 100.0 + 5.0 + 30.0 + 20.0);
-        assert_eq!(cost.edge_us(0, 1000), 180.0);
-        assert_eq!(cost.edge_share(0, 1000), 180.0 / 380.0);
+        assert_eq!(cost.edge_us(3, 0.25), 100.0 + 5.0 + 30.0 + 20.0);
+        assert_eq!(cost.edge_us(0, 1.0), 180.0);
+        assert_eq!(cost.edge_share(0, 1.0), 180.0 / 380.0);
     }
 
     #[test]
@@ -196,6 +187,6 @@ mod tests {
         let file = Arc::new(ModelFile::open(&path).unwrap());
         let cost = CostModel::measure(&file, &file, 2, 1).unwrap();
         assert!(cost.lower_us > 0.0 && cost.upper_us > 0.0 && cost.head_us > 0.0, "{cost:?}");
-        assert!(cost.edge_us(4, 10) >= cost.lower_us, "{cost:?}");
+        assert!(cost.edge_us(4, 0.1) >= cost.lower_us, "{cost:?}");
     }
 }

@@ -3,20 +3,19 @@
 use collm_model::ExitNumber;
 use collm_model::exits::{ExitsDraft, ExitsError, FittedCut};
 use collm_model::gguf::TensorType;
-use collm_train::Deltas;
+use collm_train::{Deltas, ShortlistFactors};
 
 use crate::TuneError;
 
 /// Values in a block of `q8_0`.
 const BLOCK: usize = 32;
 
-/// A draft with these deltas; exit 2 checks this shortlist, ascending.
+/// A draft with these deltas.
 ///
 /// # Errors
 /// [`TuneError::Exits`] for deltas that fit no tensor.
-pub fn draft(cut: FittedCut, shortlist: Vec<u32>, deltas: Option<&Deltas>) -> Result<ExitsDraft, TuneError> {
+pub fn draft(cut: FittedCut, deltas: Option<&Deltas>) -> Result<ExitsDraft, TuneError> {
     let mut draft = ExitsDraft::new(cut);
-    draft.exit_mut(ExitNumber::Two).shortlist = Some(shortlist);
     let Some(deltas) = deltas else { return Ok(draft) };
     for (index, layer) in (0..).zip(&deltas.layers) {
         for delta in &layer.low_rank {
@@ -32,6 +31,21 @@ pub fn draft(cut: FittedCut, shortlist: Vec<u32>, deltas: Option<&Deltas>) -> Re
         draft.set_head_vector(ExitNumber::Two, "map.bias", bias);
     }
     Ok(draft)
+}
+
+/// Has exit 2 make shortlists of `length` tokens by these matrices, of rows of `width` values.
+///
+/// # Errors
+/// [`TuneError::Exits`] for matrices of other rows.
+pub fn set_shortlist(
+    draft: &mut ExitsDraft,
+    length: u32,
+    width: usize,
+    factors: &ShortlistFactors,
+) -> Result<(), TuneError> {
+    let (query, ty) = stored(&factors.query, width);
+    let matrices = [query, &factors.key];
+    Ok(draft.set_shortlist(ExitNumber::Two, length, width, matrices, ty).map_err(ExitsError::from)?)
 }
 
 /// In the smallest type that rows of this length can have: deltas are small corrections, which eight bits serve.

@@ -1,32 +1,36 @@
-//! A gate for the last exit of an edge part: examples from text that is held back, then a calibration from text of its own.
+//! A gate for the last exit of an edge part: examples from all text that may be fitted to, judged by what is held back, then a calibration
+//! from text of its own.
+//!
+//! The exit was fitted to the same text and is right there a little more often than elsewhere. Eight times as many examples are worth
+//! more than that, and the calibration sets right what it costs.
 
 use std::sync::Arc;
 
 use collm_core::gate::GateWeights;
-use collm_engine::TokenId;
 use collm_exec::gate::Gate;
-use collm_ggml::{GgmlEngine, LoadOptions, Threads};
-use collm_model::{ExitNumber, ModelFile};
+use collm_ggml::Threads;
+use collm_model::ModelFile;
 use collm_stats::Logistic;
 use collm_train::{GateExample, fit_gate};
 
-use crate::observe::ExitObserver;
-use crate::reader::{PROMPT_ROWS, Reader, View};
-use crate::{Corpus, Sequence, Share, TuneError};
+use crate::{
+    Corpus, Sequence, Share, TuneError,
+    watcher::{Reading, Watcher},
+};
 
 /// Points of a calibration: finer than anyone chooses thresholds.
 const POINTS: usize = 65;
 
-/// How far fitting is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GateProgress {
-    /// Texts that were read.
-    pub read: usize,
-    /// Of how many.
-    pub texts: usize,
+/// What was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GateFit {
+    /// The gate.
+    pub weights: GateWeights,
+    /// Share of the positions whose shortlist has the likeliest token of all.
+    pub listed: f64,
 }
 
-/// Fits a gate for exit 2 of an edge part, whose head and shortlist are what they will be.
+/// Fits a gate for exit 2 of an edge part, whose head and shortlists are what they will be.
 ///
 /// # Errors
 /// [`TuneError::TooLittleText`], or what keeps the part from reading the text.
@@ -35,28 +39,69 @@ pub fn fit(
     corpus: &Corpus,
     (context, threads): (usize, Threads),
     seed: u64,
-    mut show: impl FnMut(GateProgress),
-) -> Result<GateWeights, TuneError> {
-    let texts = |share| corpus.share(share).filter(|text| text.tokens.len() <= context).collect::<Vec<_>>();
-    let (fitting, calibration) = (texts(Share::HeldBack), texts(Share::Calibration));
-    let mut progress = GateProgress { read: 0, texts: fitting.len() + calibration.len() };
-    let mut watcher = Watcher::load(part, context, threads)?;
-    let mut watch = |texts: Vec<&Sequence>| -> Result<Vec<Vec<GateExample>>, TuneError> {
-        let watch = |text| {
-            show(progress);
-            progress.read += 1;
-            watcher.examples(text)
-        };
-        texts.into_iter().map(watch).collect()
-    };
-    let fitted = fit_gate(&watch(fitting)?, seed).ok_or(TuneError::TooLittleText("the gate"))?;
-    let examples = watch(calibration)?;
+    mut show: impl FnMut(Reading),
+) -> Result<GateFit, TuneError> {
+    let mut texts = Texts::of(part, corpus, (context, threads), &mut show)?;
+    let (learnt, judged) = (texts.examples(Share::Train)?, texts.examples(Share::HeldBack)?);
+    let fitted = fit_gate(&learnt, &judged, seed).ok_or(TuneError::TooLittleText("the gate"))?;
+    let examples = texts.examples(Share::Calibration)?;
+    let listed = texts.listed();
     let width = part.hyperparameters().width as usize;
     let gate = Gate::new(fitted.weights.clone(), width)?;
     let score = |example: &GateExample| (f64::from(gate.score(&example.state, &example.features)), example.right);
-    let scores: Vec<(f64, bool)> = examples.iter().flatten().map(score).collect();
+    let scores: Vec<(f64, bool)> = examples.iter().map(score).collect();
     let calibration = calibration_of(&scores).ok_or(TuneError::TooLittleText("the gate's calibration"))?;
-    Ok(GateWeights { calibration, ..fitted.weights })
+    let weights = GateWeights { calibration, ..fitted.weights };
+    Ok(GateFit { weights, listed })
+}
+
+/// The text of a corpus that the part has room for, as its exit sees it.
+struct Texts<'a> {
+    corpus: &'a Corpus,
+    context: usize,
+    watcher: Watcher,
+    progress: Reading,
+    show: &'a mut dyn FnMut(Reading),
+    positions: usize,
+    listed: usize,
+}
+
+impl<'a> Texts<'a> {
+    fn of(
+        part: &Arc<ModelFile>,
+        corpus: &'a Corpus,
+        (context, threads): (usize, Threads),
+        show: &'a mut dyn FnMut(Reading),
+    ) -> Result<Self, TuneError> {
+        let watcher = Watcher::load(part, context, threads)?;
+        let mut all = Self { corpus, context, watcher, progress: Reading::default(), show, positions: 0, listed: 0 };
+        let shares = [Share::Train, Share::HeldBack, Share::Calibration];
+        all.progress.texts = shares.map(|share| all.share(share).count()).iter().sum();
+        Ok(all)
+    }
+
+    fn share(&self, share: Share) -> impl Iterator<Item = &'a Sequence> + use<'a> {
+        let context = self.context;
+        self.corpus.share(share).filter(move |text| text.tokens.len() <= context)
+    }
+
+    fn examples(&mut self, share: Share) -> Result<Vec<GateExample>, TuneError> {
+        let mut examples = Vec::new();
+        for text in self.share(share) {
+            (self.show)(self.progress);
+            self.progress.read += 1;
+            let seen = self.watcher.read(text)?;
+            self.positions += seen.len();
+            self.listed += seen.iter().filter(|seen| seen.listed).count();
+            examples.extend(seen.into_iter().map(|seen| seen.example));
+        }
+        Ok(examples)
+    }
+
+    /// Share of the positions whose shortlist has the likeliest token of all.
+    fn listed(&self) -> f64 {
+        self.listed as f64 / self.positions.max(1) as f64
+    }
 }
 
 /// The logistic function that fits scores, from the lowest to the highest.
@@ -69,42 +114,6 @@ fn calibration_of(scores: &[(f64, bool)]) -> Option<Vec<(f32, f32)>> {
         (0..POINTS).map(|index| (at(index) as f32, fitted.at(at(index)) as f32)).collect();
     points.dedup_by_key(|point| point.0);
     Some(points)
-}
-
-/// An edge part that reads texts, and what its last exit sees.
-struct Watcher {
-    reader: Reader<GgmlEngine>,
-    observer: ExitObserver,
-}
-
-impl Watcher {
-    fn load(part: &Arc<ModelFile>, context: usize, threads: Threads) -> Result<Self, TuneError> {
-        let options = LoadOptions { context, batch_rows_max: PROMPT_ROWS, threads, ..LoadOptions::default() };
-        let info = part.exit(ExitNumber::Two).cloned().unwrap_or_default();
-        let observer = ExitObserver::new(ExitNumber::Two, info, part.hyperparameters().width as usize)?;
-        let reader = Reader::new(GgmlEngine::load(part, &options)?, vec![observer.head()]);
-        Ok(Self { reader, observer })
-    }
-
-    /// One a token of the answer.
-    fn examples(&mut self, text: &Sequence) -> Result<Vec<GateExample>, TuneError> {
-        let (prompt, answer) = text.tokens.split_at(text.answer_start);
-        let mut examples = Vec::with_capacity(answer.len());
-        let observer = &mut self.observer;
-        let mut see = |view: View<'_>| {
-            let expected = text.expected(view.position.index() + 1 - prompt.len());
-            examples.push(example(observer, &view, expected)?);
-            Ok::<_, TuneError>(())
-        };
-        self.reader.begin(prompt, &mut see)?;
-        self.reader.go_on(&answer[..answer.len().saturating_sub(1)], &mut see)?;
-        Ok(examples)
-    }
-}
-
-fn example(observer: &mut ExitObserver, view: &View<'_>, expected: TokenId) -> Result<GateExample, TuneError> {
-    let said = observer.observe(view)?;
-    Ok(GateExample { features: said.features, state: view.state.to_vec(), right: said.guess == expected })
 }
 
 #[cfg(test)]

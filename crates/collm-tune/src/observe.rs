@@ -12,7 +12,7 @@ use collm_model::{ExitInfo, ExitNumber, Holding, ModelFile};
 
 use crate::{TuneError, reader::View};
 
-/// One exit of an edge part, and room to work in.
+/// One exit of an edge part.
 #[derive(Debug, Clone)]
 pub struct ExitObserver {
     /// Which one.
@@ -20,7 +20,6 @@ pub struct ExitObserver {
     /// What was fitted for it.
     pub info: ExitInfo,
     gate: Option<Judge>,
-    checked: Vec<f32>,
 }
 
 /// What an exit says after a position.
@@ -28,7 +27,7 @@ pub struct ExitObserver {
 pub struct Observation {
     /// The last position that was read.
     pub position: Position,
-    /// What the exit's check proposes: the likeliest token of the shortlist, if it has one.
+    /// What the exit's check proposes: the likeliest token of the shortlist, if it makes one.
     pub guess: TokenId,
     /// The likeliest token of the whole vocabulary: what the exit says where it must answer.
     pub whole_guess: TokenId,
@@ -77,7 +76,7 @@ impl ExitObserver {
     /// [`TuneError::Gate`].
     pub fn new(exit: ExitNumber, info: ExitInfo, width: usize) -> Result<Self, TuneError> {
         let gate = info.gate.clone().map(|weights| Gate::new(weights, width)).transpose()?;
-        Ok(Self { exit, info, gate: gate.map(Judge::Gate), checked: Vec::new() })
+        Ok(Self { exit, info, gate: gate.map(Judge::Gate) })
     }
 
     /// The engine's name for it.
@@ -92,18 +91,13 @@ impl ExitObserver {
     ///
     /// # Errors
     /// [`TuneError::Logits`].
-    pub fn observe(&mut self, view: &View<'_>) -> Result<Observation, TuneError> {
+    pub fn observe(&self, view: &View<'_>) -> Result<Observation, TuneError> {
         let whole_guess = most_likely(view.logits)?;
-        let Some(shortlist) = &self.info.shortlist else {
+        let Some((tokens, logits)) = view.shortlist else {
             return Ok(self.observation(view, view.logits, whole_guess, whole_guess));
         };
-        let mut checked = std::mem::take(&mut self.checked);
-        checked.clear();
-        checked.extend(shortlist.iter().map(|&token| view.logits[token as usize]));
-        let guess = TokenId(shortlist[most_likely(&checked)?.0 as usize]);
-        let observation = self.observation(view, &checked, guess, whole_guess);
-        self.checked = checked;
-        Ok(observation)
+        let guess = tokens[most_likely(logits)?.0 as usize];
+        Ok(self.observation(view, logits, guess, whole_guess))
     }
 
     fn observation(&self, view: &View<'_>, checked: &[f32], guess: TokenId, whole_guess: TokenId) -> Observation {
@@ -148,8 +142,8 @@ mod tests {
         assert!(found.is_some_and(|found| (found - expected).abs() < 1e-6), "{found:?} is not {expected}");
     }
 
-    fn view(logits: &mut [f32]) -> View<'_> {
-        View { head: Head::Exit2, position: Position(7), logits, state: &[] }
+    fn view(logits: &[f32]) -> View<'_> {
+        View { head: Head::Exit2, position: Position(7), logits, shortlist: None, state: &[] }
     }
 
     /// Confident by the lead of the guess over the runner-up alone: `silu (lead)`, itself where it is large.
@@ -171,9 +165,9 @@ mod tests {
     #[test]
     fn every_measure_is_the_runtimes() {
         // Probabilities 0.5, 0.25, 0.125, 0.125.
-        let mut logits = [2.0f32.ln(), 4.0f32.ln(), 0.0, 0.0];
-        let mut observer = ExitObserver::new(ExitNumber::Two, ExitInfo::default(), 1).expect("no gate");
-        let found = observer.observe(&view(&mut logits)).expect("finite logits");
+        let logits = [2.0f32.ln(), 4.0f32.ln(), 0.0, 0.0];
+        let observer = ExitObserver::new(ExitNumber::Two, ExitInfo::default(), 1).expect("no gate");
+        let found = observer.observe(&view(&logits)).expect("finite logits");
         close(found.confidences.by(ConfidenceMeasure::MaxProb), 0.5);
         close(found.confidences.by(ConfidenceMeasure::Margin), 0.25);
         close(found.confidences.by(ConfidenceMeasure::Entropy), 1.0 - 1.75 / 2.0);
@@ -184,9 +178,11 @@ mod tests {
 
     #[test]
     fn a_shortlist_restricts_the_check_but_not_the_answer() {
-        let info = ExitInfo { shortlist: Some(vec![0, 2, 3]), gate: Some(gate()), ..ExitInfo::default() };
-        let mut observer = ExitObserver::new(ExitNumber::One, info, 1).expect("a gate that fits");
-        let seen = observer.observe(&view(&mut [80.0, 99.0, 30.0, 0.0])).expect("finite logits");
+        let info = ExitInfo { gate: Some(gate()), ..ExitInfo::default() };
+        let observer = ExitObserver::new(ExitNumber::One, info, 1).expect("a gate that fits");
+        let listed = ([0, 2, 3].map(TokenId), [80.0, 30.0, 0.0]);
+        let view = View { shortlist: Some((&listed.0, &listed.1)), ..view(&[80.0, 99.0, 30.0, 0.0]) };
+        let seen = observer.observe(&view).expect("finite logits");
         assert_eq!((seen.guess, seen.whole_guess, seen.position), (TokenId(0), TokenId(1), Position(7)));
         close(seen.confidences.by(ConfidenceMeasure::MaxProb), 1.0);
         close(seen.confidences.by(ConfidenceMeasure::Gate), 0.5);

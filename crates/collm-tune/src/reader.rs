@@ -4,7 +4,9 @@
 //! Prompts are computed in whole blocks and what follows never, as nodes compute them, so that what a head says here is what
 //! it says there, to the last bit. Deliberately absent: what a confidence is, and what is to be said instead.
 
-use collm_engine::{BLOCK_ROWS, Engine, Head, Input, Position, Row, Scope, Scores, SlotId, Stack, TokenId};
+use collm_engine::{
+    BLOCK_ROWS, Engine, Head, Input, Position, Row, Scope, ScoredRow, Scores, Shortlist, SlotId, Stack, TokenId,
+};
 
 use crate::TuneError;
 
@@ -38,8 +40,10 @@ pub struct View<'a> {
     pub head: Head,
     /// The last position that was read.
     pub position: Position,
-    /// One logit a token of the whole vocabulary; to be worked on, if that helps.
-    pub logits: &'a mut [f32],
+    /// One logit a token of the whole vocabulary.
+    pub logits: &'a [f32],
+    /// The tokens that the head's check looks at and their logits, if it makes a shortlist.
+    pub shortlist: Option<(&'a [TokenId], &'a [f32])>,
     /// `width` floats: what the LM head read.
     pub state: &'a [f32],
 }
@@ -115,17 +119,16 @@ impl<E: Engine> Reader<E> {
         first: usize,
         see: &mut dyn FnMut(View<'_>) -> Result<(), F>,
     ) -> Result<(), F> {
-        let (width, vocabulary) = (self.engine.shape().width, self.engine.shape().vocabulary);
+        let width = self.engine.shape().width;
         for &head in &self.heads {
             let states = if head == Head::Exit1 { &self.lower } else { &self.upper };
             let pieces =
                 self.rows[first..].chunks(SCORED_ROWS).zip(states[first * width..].chunks(SCORED_ROWS * width));
             for (rows, states) in pieces {
                 self.engine.score(head, Scope::Full, states, &mut self.scores).map_err(TuneError::from)?;
-                let Scores { logits, states } = &mut self.scores;
-                let views = logits.chunks_exact_mut(vocabulary).zip(states.chunks_exact(width));
-                for (row, (logits, state)) in rows.iter().zip(views) {
-                    see(View { head, position: row.position, logits, state })?;
+                for (row, ScoredRow { logits, shortlist, state }) in rows.iter().zip(self.scores.rows(width)) {
+                    let shortlist = shortlist.map(|Shortlist { tokens, logits }| (tokens, &*logits));
+                    see(View { head, position: row.position, logits, shortlist, state })?;
                 }
             }
         }

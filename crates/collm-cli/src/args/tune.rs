@@ -19,6 +19,7 @@ Examples:
   collm tune smollm2-135m --work tune --search-tail --edge-cost 0.8
   collm tune model.gguf --upload-at 8 --prompts prompts.jsonl --search-tail --edge-cost 0.6 --tail-type q4_0
   collm tune smollm2-135m --work tune --tail 10-11,13-24,26-29 --tail-type q4_0 --heal --budget 45m --out my.exits.gguf
+  collm tune smollm2-135m --work tune --refit my.exits.gguf --shortlist-rank 160 --out other.exits.gguf
   collm calibrate smollm2-135m --exits my.exits.gguf --work tune --target-agreement 0.97")]
 pub(crate) struct TuneArgs {
     /// A path or reference of a whole model
@@ -70,20 +71,28 @@ pub(crate) struct TuneArgs {
     pub(crate) positions: usize,
 
     /// Judge this tail only, as in 10-11,16-29, or fit its exits
-    #[arg(long, value_name = "LAYERS", value_parser = values::layers, conflicts_with = "search_tail", help_heading = "Tail")]
+    #[arg(long, value_name = "LAYERS", value_parser = values::layers, conflicts_with = "search_tail", group = "fitted", help_heading = "Tail")]
     pub(crate) tail: Option<Layers>,
 
     /// Type that the tail's matrices will have, as in q4_0: what its layers cost [default: the model's]
     #[arg(long, value_name = "TYPE", help_heading = "Tail")]
     pub(crate) tail_type: Option<String>,
 
-    /// Tokens that an exit's check scores, of the whole vocabulary
-    #[arg(long, value_name = "N", default_value_t = 12_288, help_heading = "Tail")]
-    pub(crate) shortlist: usize,
+    /// Tokens that an exit's check scores exactly, the likeliest ones at a low rank
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(8..), help_heading = "Tail")]
+    pub(crate) shortlist: u32,
+
+    /// The low rank at which it scores all tokens first, a multiple of 32
+    #[arg(long, value_name = "N", default_value_t = 128, help_heading = "Tail")]
+    pub(crate) shortlist_rank: usize,
 
     /// Fit the exits of the tail and write them here
-    #[arg(long, value_name = "FILE", requires = "tail", help_heading = "Fitting")]
+    #[arg(long, value_name = "FILE", requires = "fitted", help_heading = "Fitting")]
     pub(crate) out: Option<PathBuf>,
+
+    /// Keep the tail and what it learnt from this file of exits, and fit the shortlist and the gate anew
+    #[arg(long, value_name = "FILE", requires = "out", conflicts_with_all = ["search_tail", "heal", "upload_at", "tail_type"], group = "fitted", help_heading = "Fitting")]
+    pub(crate) refit: Option<PathBuf>,
 
     /// Let the tail's layers learn what the layers that it lacks did
     #[arg(long, requires = "out", help_heading = "Fitting")]
@@ -92,6 +101,10 @@ pub(crate) struct TuneArgs {
     /// How long to heal, at most; a run that was stopped goes on from its checkpoint in the work folder
     #[arg(long, value_name = "TIME", default_value = "45m", value_parser = humantime::parse_duration, requires = "heal", help_heading = "Fitting")]
     pub(crate) budget: Duration,
+
+    /// Tokens that healing tells apart, the most frequent ones: fewer are faster
+    #[arg(long, value_name = "N", default_value_t = 12_288, requires = "heal", help_heading = "Fitting")]
+    pub(crate) classes: usize,
 
     /// Rank of the deltas
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256), requires = "heal", help_heading = "Fitting")]

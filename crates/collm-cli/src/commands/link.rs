@@ -8,6 +8,7 @@ use collm_link::Link;
 use crate::{
     args::LinkArgs,
     commands::{interrupted, runtime},
+    failure::usage,
     process::Ready,
     ui,
 };
@@ -20,7 +21,8 @@ pub(super) fn run(args: &LinkArgs) -> anyhow::Result<()> {
 }
 
 async fn serve(args: &LinkArgs) -> anyhow::Result<()> {
-    let link = Link::start(&args.listen, &args.to, args.spec())
+    let spec = args.spec().validated().or_else(|error| usage(error.to_string()))?;
+    let link = Link::start(&args.listen, &args.to, spec)
         .await
         .with_context(|| format!("cannot listen on {}; choose another --listen", args.listen))?;
     Ready { listening: link.local_addr(), metrics: None }.announce()?;

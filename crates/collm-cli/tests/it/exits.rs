@@ -26,7 +26,9 @@ fn write(path: &str, upload_at: u32) {
     exit.measure = ConfidenceMeasure::Margin;
     exit.threshold = Threshold::new(0.5);
     exit.promise.0 = [("target".to_owned(), 0.97), ("coverage".to_owned(), 0.5)].into();
-    exit.shortlist = Some((0..1000).collect());
+    let factor = vec![0.01; WIDTH * 32];
+    let factors = [&factor[..]; 2];
+    draft.set_shortlist(ExitNumber::Two, 1000, WIDTH, factors, TensorType::Q8_0).expect("a shortlist of rank 32");
     draft.write(path.as_ref()).expect("the draft makes sense");
 }
 
@@ -55,7 +57,7 @@ fn an_exits_file_is_all_that_a_split_needs() {
 
     for shown in [run_ok(&["inspect", &file]), run_ok(&["inspect", &parts.edge()])] {
         let promise = "threshold 0.500 for 97.0 % agreement at 50.0 % coverage";
-        assert!(shown.contains(promise) && shown.contains("1000 tokens checked"), "{shown}");
+        assert!(shown.contains(promise) && shown.contains("shortlists of 1000 tokens"), "{shown}");
     }
 }
 

@@ -6,10 +6,13 @@ use collm_core::{
     policy::Scope,
     sampling::Scoring,
 };
-use collm_engine::{Engine, Head, Scores, Shape};
+use collm_engine::{Engine, Head, Shape};
 
 use super::{EdgeExecutor, Working};
-use crate::{ExecError, SCORED_ROWS_MAX, check::Check};
+use crate::{
+    ExecError, SCORED_ROWS_MAX,
+    check::{Check, shortlist_serves},
+};
 
 /// A row to score, and the job that asks for it.
 type Wanted<'a> = (usize, &'a Scoring);
@@ -31,13 +34,14 @@ impl<E: Engine> EdgeExecutor<E> {
         }
     }
 
-    /// What is to be scored in a scope, and the states of it. Without a shortlist everything is scored in full.
+    /// What is to be scored in a scope, and the states of it. Where no shortlist is made, or it does not serve, everything is scored.
     fn wanted_in<'a>(&self, scope: Scope, head: Head, working: &mut [Working<'a>]) -> (Vec<Wanted<'a>>, Vec<f32>) {
         let has_shortlist = self.engine.shortlist(head).is_some();
         let mut wanted = Vec::new();
         let mut states = Vec::new();
         for (index, Working { job, states: of_job, result }) in working.iter_mut().enumerate() {
-            let job_scope = if has_shortlist { job.scope } else { Scope::Full };
+            let brief = has_shortlist && job.scores.iter().all(shortlist_serves);
+            let job_scope = if brief { job.scope } else { Scope::Full };
             if result.is_ok() && job_scope == scope {
                 wanted.extend(job.scores.iter().map(|scoring| (index, scoring)));
                 states.append(of_job);
@@ -60,15 +64,13 @@ impl<E: Engine> EdgeExecutor<E> {
             return;
         }
         let Shape { width, vocabulary, .. } = *self.engine.shape();
-        let check = Check { judge: self.judges.of(head), shortlist: self.engine.shortlist(head), scope, vocabulary };
-        let Scores { logits, states } = &mut self.scores;
-        let rows = logits.chunks_exact_mut(check.row_length()).zip(states.chunks_exact(width));
-        for ((job, scoring), (logits, state)) in wanted.iter().zip(rows) {
+        let check = Check { judge: self.judges.of(head), vocabulary };
+        for ((job, scoring), row) in wanted.iter().zip(self.scores.rows(width)) {
             let position = scoring.position;
             working[*job].go_on(|outcome, job| {
                 let mut next = self.forms.next_token(job.slot, scoring);
                 let constraint = next.as_mut().map(|next| next as &mut dyn Constraint);
-                let row = check.row(logits, state, scoring, constraint, &mut self.spare);
+                let row = check.row(row, scoring, constraint, &mut self.spare);
                 outcome.scored.push(row.map_err(|error| ExecError::Logits { position, error })?);
                 Ok(())
             });

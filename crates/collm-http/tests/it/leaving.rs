@@ -14,7 +14,6 @@ use std::{
 use axum::http::StatusCode;
 use collm_core::{
     cloud::{Ahead, CloudConfig},
-    ids::TokenId,
     limits::Limits,
     policy::Mode,
     states::Encoding,
@@ -95,7 +94,7 @@ impl Engine for StepwiseEngine {
         self.engine.score(head, scope, hidden, scores)
     }
 
-    fn shortlist(&self, head: Head) -> Option<&[TokenId]> {
+    fn shortlist(&self, head: Head) -> Option<usize> {
         self.engine.shortlist(head)
     }
 

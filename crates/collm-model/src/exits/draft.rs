@@ -7,7 +7,7 @@ use collm_core::gate::GateWeights;
 
 use super::exit::{self, ExitInfo};
 use super::file::delta_names;
-use super::{ExitsError, ExitsFile, FittedCut};
+use super::{ExitsError, ExitsFile, FittedCut, shortlist};
 use crate::gguf::{GgufWriter, TensorType, Value, WriteError};
 use crate::layout::LayerName;
 use crate::part::ExitNumber;
@@ -87,6 +87,21 @@ impl ExitsDraft {
         self.set(exit.tensor(suffix), ty, row, values)
     }
 
+    /// Has an exit make shortlists of `length` tokens by these matrices of rows of `width` values, as many rows each: what turns a
+    /// state into a query, and a token's row of the LM head into its key.
+    pub fn set_shortlist(
+        &mut self,
+        exit: ExitNumber,
+        length: u32,
+        width: usize,
+        [query, key]: [&[f32]; 2],
+        ty: TensorType,
+    ) -> Result<(), WriteError> {
+        self.exit_mut(exit).shortlist = Some(length);
+        self.set(exit.tensor(shortlist::QUERY), ty, width, query)?;
+        self.set(exit.tensor(shortlist::KEY), ty, width, key)
+    }
+
     /// The file. It is usable: it has been read back, and is what [`ExitsFile::from_bytes`] takes.
     pub fn to_bytes(&self) -> Result<Vec<u8>, ExitsError> {
         let (writer, tensors) = self.plan()?;
@@ -117,12 +132,6 @@ impl ExitsDraft {
     }
 
     fn set_info(&mut self, exit: ExitNumber, info: &ExitInfo) {
-        if let Some(shortlist) = &info.shortlist {
-            // Ids above the range of the type become negative, which reading refuses.
-            let data = shortlist.iter().flat_map(|id| id.to_le_bytes()).collect();
-            let dims = vec![shortlist.len() as u64];
-            self.tensors.insert(exit.tensor("shortlist"), FittedTensor { ty: TensorType::I32, dims, data });
-        }
         if let Some(gate) = &info.gate {
             self.set_gate(exit, gate);
         }
@@ -165,6 +174,9 @@ fn set_keys(writer: &mut GgufWriter<'_>, exit: ExitNumber, info: &ExitInfo) {
     writer.set(&exit.key("confidence"), Value::string(info.measure.name()));
     if let Some(threshold) = info.threshold {
         writer.set(&exit.key("threshold"), Value::F32(threshold.value()));
+    }
+    if let Some(length) = info.shortlist {
+        writer.set(&shortlist::length_key(exit), Value::U32(length));
     }
     for (key, value) in info.promise.metadata(exit) {
         writer.set(&key, value);

@@ -1,14 +1,15 @@
 //! What one fitted exit consists of: the `exit.n.*` tensors and `collm.exit.n.*` keys of exits files and edge parts.
 //!
-//! Norm, map and MLP stay tensors, for the engine to multiply with; everything else is small and read into numbers here.
+//! Norm, map, MLP and what makes shortlists stay tensors, for the engine to multiply with; everything else is small and read into
+//! numbers here.
 
 use collm_core::confidence::ConfidenceMeasure;
 use collm_core::gate::GateWeights;
 use collm_core::policy::Threshold;
 
-use super::gate;
-use super::{ExitsFault, Promise, fitted};
-use crate::gguf::{Gguf, TensorType};
+use super::shortlist::{self, Home};
+use super::{ExitsFault, Promise, fitted, gate};
+use crate::gguf::Gguf;
 use crate::hyperparameters::Hyperparameters;
 use crate::layout::{self, Shape};
 use crate::model_file::TensorError;
@@ -16,12 +17,8 @@ use crate::part::ExitNumber;
 
 /// Far above any width times the usual factor of four.
 const HIDDEN_MAX: u64 = 1 << 20;
-/// Logits that the gate's features look at.
-const GATE_SHORTLIST_MIN: usize = 8;
-/// What a shortlist's tensor is called.
-const SHORTLIST: &str = "shortlist";
 
-/// What was fitted for an exit, besides the norm, map and MLP that its head may have.
+/// What was fitted for an exit, besides the matrices that its head may have.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExitInfo {
     /// How its confidence is measured unless somebody says otherwise.
@@ -30,8 +27,8 @@ pub struct ExitInfo {
     pub threshold: Option<Threshold>,
     /// What the threshold promises.
     pub promise: Promise,
-    /// Tokens that its cheap check scores, ascending. `None`: the whole vocabulary.
-    pub shortlist: Option<Vec<u32>>,
+    /// Tokens in the shortlist that its cheap check makes for a state. `None`: the whole vocabulary is scored.
+    pub shortlist: Option<u32>,
     /// Predictor of its guesses being right.
     pub gate: Option<GateWeights>,
 }
@@ -63,8 +60,7 @@ pub(crate) fn has_head(gguf: &Gguf, exit: ExitNumber) -> bool {
 
 /// Whether a tensor is part of an [`ExitInfo`].
 pub(super) fn is_info(name: &str) -> bool {
-    let suffixes = || gate::NAMES.into_iter().chain([SHORTLIST]);
-    ExitNumber::ALL.iter().any(|exit| suffixes().any(|suffix| exit.tensor(suffix) == name))
+    ExitNumber::ALL.iter().any(|exit| gate::NAMES.iter().any(|suffix| exit.tensor(suffix) == name))
 }
 
 /// Reads what a file says about an exit and checks all that can be checked without the model. `None` if it says nothing.
@@ -76,14 +72,11 @@ pub(crate) fn read(gguf: &Gguf, exit: ExitNumber) -> Result<Option<ExitInfo>, Ex
         measure: measure(gguf, exit)?,
         threshold: threshold(gguf, exit)?,
         promise: Promise::read(gguf, exit)?,
-        shortlist: shortlist(gguf, exit)?,
+        shortlist: shortlist::read(gguf, exit)?,
         gate: gate::read(gguf, exit)?,
     };
     if info.measure == ConfidenceMeasure::Gate && info.gate.is_none() {
         return Err(ExitsFault::NoGate { exit: exit.number() });
-    }
-    if info.gate.is_some() && info.shortlist.as_ref().is_some_and(|list| list.len() < GATE_SHORTLIST_MIN) {
-        return Err(senseless_shortlist(exit, "is too short for a gate, which looks at eight logits"));
     }
     Ok(Some(info))
 }
@@ -94,17 +87,15 @@ pub(crate) fn check(
     exit: ExitNumber,
     info: &ExitInfo,
     h: &Hyperparameters,
+    home: Home,
 ) -> Result<Vec<String>, ExitsFault> {
     check_head(gguf, exit, h)?;
-    let last = info.shortlist.as_ref().and_then(|list| list.last());
-    if last.is_some_and(|&token| token >= h.vocabulary) {
-        return Err(senseless_shortlist(exit, "names a token that the model does not have"));
-    }
+    let mut names = shortlist::check(gguf, exit, info.shortlist, h, home)?;
     if let Some(look) = info.gate.as_ref().and_then(|gate| gate.look.as_ref()) {
         fitted::required(gguf, &exit.tensor("gate.look.weight"), Shape::Matrix(h.width, look.rank as u32))?;
     }
-    let suffixes = layout::EXIT_HEAD.iter().chain(&gate::NAMES).chain(&[SHORTLIST]);
-    Ok(suffixes.map(|suffix| exit.tensor(suffix)).collect())
+    names.extend(layout::EXIT_HEAD.iter().chain(&gate::NAMES).map(|suffix| exit.tensor(suffix)));
+    Ok(names)
 }
 
 /// Any subset that can be computed: a bias needs its map, and the two halves of an MLP each other.
@@ -135,24 +126,4 @@ fn threshold(gguf: &Gguf, exit: ExitNumber) -> Result<Option<Threshold>, ExitsFa
     let Some(value) = gguf.value(&key) else { return Ok(None) };
     let number = value.as_f32().filter(|number| (0.0..=1.0).contains(number));
     number.and_then(Threshold::new).map(Some).ok_or(ExitsFault::Key(key))
-}
-
-fn shortlist(gguf: &Gguf, exit: ExitNumber) -> Result<Option<Vec<u32>>, ExitsFault> {
-    let Some(tensor) = gguf.tensor(&exit.tensor(SHORTLIST)) else { return Ok(None) };
-    if tensor.ty != TensorType::I32 {
-        return Err(TensorError::Type { name: exit.tensor(SHORTLIST), ty: tensor.ty }.into());
-    }
-    if tensor.stated_dims().len() != 1 || tensor.dims[0] < 2 {
-        return Err(senseless_shortlist(exit, "is no list of at least two tokens"));
-    }
-    let ids = tensor.data.as_chunks::<4>().0.iter().map(|&bytes| u32::try_from(i32::from_le_bytes(bytes)));
-    let ids = ids.collect::<Result<Vec<_>, _>>().map_err(|_| senseless_shortlist(exit, "holds a negative token id"))?;
-    if ids.is_sorted_by(|before, after| before < after) {
-        return Ok(Some(ids));
-    }
-    Err(senseless_shortlist(exit, "is not in ascending order"))
-}
-
-fn senseless_shortlist(exit: ExitNumber, reason: &'static str) -> ExitsFault {
-    ExitsFault::Values { name: exit.tensor(SHORTLIST), reason }
 }

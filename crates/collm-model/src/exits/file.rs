@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::exit::{self, ExitInfo};
+use super::shortlist::Home;
 use super::{ExitsError, ExitsFault, FittedCut, fitted, keys};
 use crate::digest::Digest;
 use crate::gguf::{Gguf, TensorView};
@@ -108,7 +109,7 @@ impl ExitsFile {
         }
         for exit in ExitNumber::ALL {
             if let Some(info) = self.exit(exit) {
-                known.extend(exit::check(&self.gguf, exit, info, h)?);
+                known.extend(exit::check(&self.gguf, exit, info, h, Home::File)?);
             }
         }
         match self.gguf.tensors().iter().find(|info| !known.contains(&info.name)) {

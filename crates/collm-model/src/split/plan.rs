@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::layer_list::format_layer_list;
-use super::requantize::{Requantize, write_merged, write_requantized};
+use super::requantize::{Requantize, write_merged, write_product, write_requantized};
 use crate::digest::Digest;
-use crate::exits::{Delta, ExitsError, ExitsFile};
+use crate::exits::{Delta, ExitsError, ExitsFile, shortlist};
 use crate::gguf::{Array, GgufWriter, PreparedFile, TensorType, TensorView, Value, WriteError};
 use crate::layout::{self, LayerName};
 use crate::model_file::ModelFile;
@@ -70,9 +70,18 @@ pub struct PartPlan<'a> {
 #[derive(Debug, Clone, Copy)]
 struct PlannedCopy<'a> {
     source: TensorView<'a>,
-    /// Added to the source on the way.
-    delta: Option<Delta<'a>>,
+    /// What becomes of it on the way.
+    change: Option<Change<'a>>,
     ty: TensorType,
+}
+
+/// What a tensor of a part has that its source has not.
+#[derive(Debug, Clone, Copy)]
+enum Change<'a> {
+    /// This is added.
+    Delta(Delta<'a>),
+    /// Every row is multiplied with this matrix `[row, rank]`.
+    Product(TensorView<'a>),
 }
 
 /// Why a model was not split. Files that were at the output paths are still there.
@@ -218,7 +227,7 @@ impl PartPlan<'_> {
 
 impl PlannedCopy<'_> {
     fn is_converted(&self) -> bool {
-        self.ty != self.source.ty || self.delta.is_some()
+        self.ty != self.source.ty || self.change.is_some()
     }
 
     fn write(
@@ -226,8 +235,13 @@ impl PlannedCopy<'_> {
         requantize: Option<&dyn Requantize>,
         out: &mut dyn Write,
     ) -> Result<(), Box<dyn Error + Send + Sync>> {
-        match (requantize, &self.delta) {
-            (Some(requantize), Some(delta)) => write_merged(requantize, &self.source, delta, self.ty, out),
+        match (requantize, &self.change) {
+            (Some(requantize), Some(Change::Delta(delta))) => {
+                write_merged(requantize, &self.source, delta, self.ty, out)
+            }
+            (Some(requantize), Some(Change::Product(matrix))) => {
+                write_product(requantize, &self.source, matrix, self.ty, out)
+            }
             (Some(requantize), None) if self.is_converted() => {
                 write_requantized(requantize, &self.source, self.ty, out)
             }
@@ -317,7 +331,7 @@ fn plan_edge<'a>(
     }
     part.copy_head(source, options.requantize)?;
     if let Some(exits) = options.exits {
-        part.copy_exits(exits)?;
+        part.copy_exits(source, exits)?;
     }
     Ok(part)
 }
@@ -415,16 +429,28 @@ impl<'a> PartPlan<'a> {
         }
     }
 
-    /// What exits consist of is small and was fitted at its own precision: it keeps its types.
-    fn copy_exits(&mut self, exits: &'a ExitsFile) -> Result<(), WriteError> {
+    /// What exits consist of is small and was fitted at its own precision: it keeps its types. But where keys of tokens are to be
+    /// made, they are made here.
+    fn copy_exits(&mut self, source: &'a ModelFile, exits: &'a ExitsFile) -> Result<(), WriteError> {
         self.writer.set(keys::EXITS_SHA256, Value::string(exits.digest().to_string()));
         for (key, value) in exits.gguf().metadata().filter(|(key, _)| key.starts_with(EXIT_KEYS)) {
             self.writer.set(key, value);
         }
         for info in exits.gguf().tensors().iter().filter(|info| info.name.starts_with(EXIT_TENSORS)) {
             let tensor = exits.gguf().tensor(&info.name).expect("the name comes from the directory");
-            self.copy(info.name.clone(), tensor, None)?;
+            match info.name.strip_suffix(shortlist::KEY) {
+                Some(exit) => self.plan_keys(format!("{exit}{}", shortlist::KEYS), source.output(), tensor)?,
+                None => self.copy(info.name.clone(), tensor, None)?,
+            }
         }
+        Ok(())
+    }
+
+    /// The keys of all tokens, from the LM head and what turns one of its rows into a key.
+    fn plan_keys(&mut self, name: String, head: TensorView<'a>, key: TensorView<'a>) -> Result<(), WriteError> {
+        let ty = shortlist::KEYS_TYPE;
+        self.writer.add_tensor(&name, ty, &[key.dims[1], head.dims[1]])?;
+        self.tensors.insert(name, PlannedCopy { source: head, change: Some(Change::Product(key)), ty });
         Ok(())
     }
 
@@ -442,7 +468,7 @@ impl<'a> PartPlan<'a> {
         let ty = requantize.filter(|&ty| is_matrix(&source) && ty.row_bytes(source.dims[0]).is_some());
         let ty = ty.unwrap_or(source.ty);
         self.writer.add_tensor(&name, ty, source.stated_dims())?;
-        self.tensors.insert(name, PlannedCopy { source, delta, ty });
+        self.tensors.insert(name, PlannedCopy { source, change: delta.map(Change::Delta), ty });
         Ok(())
     }
 }

@@ -29,9 +29,7 @@ pub(super) fn write_requantized(
     to: TensorType,
     out: &mut dyn Write,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let row_bytes = tensor.ty.row_bytes(tensor.dims[0]).expect("the reader checked that rows are whole blocks");
-    let chunk = (CHUNK_BYTES / row_bytes).max(1) * row_bytes;
-    for rows in tensor.data.chunks(chunk as usize) {
+    for rows in tensor.data.chunks(chunk_rows(tensor) * row_bytes(tensor)) {
         out.write_all(&requantize.requantize(tensor.ty, to, tensor.dims[0], rows)?)?;
     }
     Ok(())
@@ -49,11 +47,9 @@ pub(super) fn write_merged(
     let unreadable = || format!("a delta of type {} cannot be read", delta.a.ty);
     let a = values::decode(&delta.a).ok_or_else(unreadable)?;
     let b = values::decode(&delta.b).ok_or_else(unreadable)?;
-    let row_bytes = tensor.ty.row_bytes(tensor.dims[0]).expect("the reader checked that rows are whole blocks");
-    let chunk_rows = (CHUNK_BYTES / row_bytes).max(1) as usize;
-    for (rows, b) in tensor.data.chunks(chunk_rows * row_bytes as usize).zip(b.chunks(chunk_rows * rank)) {
-        let source = requantize.requantize(tensor.ty, TensorType::F32, tensor.dims[0], rows)?;
-        let mut weights = values::decode_f32(&source);
+    let chunk_rows = chunk_rows(tensor);
+    for (rows, b) in tensor.data.chunks(chunk_rows * row_bytes(tensor)).zip(b.chunks(chunk_rows * rank)) {
+        let mut weights = floats(requantize, tensor, rows)?;
         for (weights, b) in weights.chunks_exact_mut(row).zip(b.chunks_exact(rank)) {
             add_row(weights, &a, b);
         }
@@ -61,6 +57,59 @@ pub(super) fn write_merged(
         out.write_all(&requantize.requantize(TensorType::F32, to, tensor.dims[0], &merged)?)?;
     }
     Ok(())
+}
+
+/// Writes the products of every row of `tensor` with the rows of `matrix`, as rows of type `to`, a few at a time.
+pub(super) fn write_product(
+    requantize: &dyn Requantize,
+    tensor: &TensorView<'_>,
+    matrix: &TensorView<'_>,
+    to: TensorType,
+    out: &mut dyn Write,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let [row, rank] = matrix.dims[..2].try_into().map(|dims: [u64; 2]| dims.map(|values| values as usize))?;
+    let factors = values::decode(matrix).ok_or_else(|| format!("a matrix of type {} cannot be read", matrix.ty))?;
+    for rows in tensor.data.chunks(chunk_rows(tensor) * row_bytes(tensor)) {
+        let weights = floats(requantize, tensor, rows)?;
+        let products =
+            weights.chunks_exact(row).flat_map(|weights| factors.chunks_exact(row).map(|factor| dot(weights, factor)));
+        let products = values::encode_f32(&products.collect::<Vec<f32>>());
+        out.write_all(&requantize.requantize(TensorType::F32, to, rank as u64, &products)?)?;
+    }
+    Ok(())
+}
+
+fn row_bytes(tensor: &TensorView<'_>) -> usize {
+    let bytes = tensor.ty.row_bytes(tensor.dims[0]).expect("the reader checked that rows are whole blocks");
+    bytes as usize
+}
+
+/// Rows converted at a time.
+fn chunk_rows(tensor: &TensorView<'_>) -> usize {
+    (CHUNK_BYTES as usize / row_bytes(tensor)).max(1)
+}
+
+fn floats(
+    requantize: &dyn Requantize,
+    tensor: &TensorView<'_>,
+    rows: &[u8],
+) -> Result<Vec<f32>, Box<dyn Error + Send + Sync>> {
+    let values = requantize.requantize(tensor.ty, TensorType::F32, tensor.dims[0], rows)?;
+    Ok(values::decode_f32(&values))
+}
+
+/// In as many sums as vector units like to have under way.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 32;
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f32>() + rest
 }
 
 /// `weights += sum_r b[r] * a[r]`.

@@ -239,7 +239,7 @@ impl Engine for GatedEngine {
         self.engine.score(head, scope, hidden, scores)
     }
 
-    fn shortlist(&self, head: Head) -> Option<&[TokenId]> {
+    fn shortlist(&self, head: Head) -> Option<usize> {
         self.engine.shortlist(head)
     }
 

@@ -55,6 +55,9 @@ impl WholeAnswers {
     ) -> anyhow::Result<Self> {
         let mut step = progress.step("answering with the whole model");
         let mut judge = Judge::of_model(&subject.whole, options)?;
+        if !judge.converses() {
+            anstream::eprintln!("note: the model has no chat template; it continues the prompts as they are");
+        }
         let (mut answers, mut too_long, total) = (Vec::new(), 0, prompts.len());
         for (index, asked) in prompts.into_iter().enumerate() {
             step.count(index, total);

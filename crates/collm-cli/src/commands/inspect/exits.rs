@@ -26,7 +26,7 @@ pub(super) struct ExitDescription {
     confidence: &'static str,
     gate: bool,
     /// Tokens that its cheap check scores; none: all.
-    shortlist: Option<usize>,
+    shortlist: Option<u32>,
     threshold: Option<f32>,
     /// What the threshold promises.
     promise: BTreeMap<String, f64>,
@@ -81,7 +81,7 @@ impl ExitDescription {
             fitted_head,
             confidence: info.measure.name(),
             gate: info.gate.is_some(),
-            shortlist: info.shortlist.map(|tokens| tokens.len()),
+            shortlist: info.shortlist,
             threshold: info.threshold.map(Threshold::value),
             promise: info.promise.0,
         }
@@ -93,7 +93,7 @@ impl ExitDescription {
         if !self.on {
             said.insert(0, "off".to_owned());
         }
-        said.extend(self.shortlist.map(|tokens| format!("{tokens} tokens checked")));
+        said.extend(self.shortlist.map(|tokens| format!("shortlists of {tokens} tokens")));
         said.push(format!("confidence by {}", self.confidence));
         said.extend(self.threshold.map(|threshold| format!("threshold {threshold:.3}{}", self.promised())));
         (format!("exit {}", self.exit), said.join(", "))

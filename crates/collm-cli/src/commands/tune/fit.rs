@@ -7,17 +7,17 @@ use collm_core::confidence::ConfidenceMeasure;
 use collm_ggml::GgmlRequantize;
 use collm_model::{
     Digest, ExitNumber, ExitsFile, ModelFile,
-    exits::{ExitsDraft, FittedCut},
+    exits::{ExitInfo, ExitsDraft, FittedCut},
     gguf::TensorType,
     split::{self, SplitOptions},
 };
 use collm_train::{Deltas, HealConfig, Healer, Piece};
 use collm_tune::{
-    Corpus, Share, Teacher, TeacherOptions, exits, gate,
+    Corpus, Share, Teacher, TeacherOptions, exits,
+    frequencies::Frequencies,
+    gate,
     heal::{self, HealPlan},
-    pieces,
-    shortlist::Frequencies,
-    text,
+    pieces, shortlist, text,
 };
 
 use super::Subject;
@@ -33,29 +33,27 @@ const JUDGED_TOKENS: usize = 2500;
 /// Share of the loss that the teacher's first candidate has alone.
 const TOP_WEIGHT: f32 = 0.3;
 
-/// Fits the exits of the tail in `args` and writes them.
+/// Fits the exits of the tail in `args`, or what is not healed of the exits there, and writes them.
 pub(super) fn run(
     args: &TuneArgs,
     subject: &Subject,
-    (corpus, frequencies): (&Corpus, &Frequencies),
-    (out, tail): (&Path, &[u32]),
+    corpus: &Corpus,
+    out: &Path,
     progress: ProgressMode,
 ) -> anyhow::Result<()> {
-    let vocabulary = collm_ggml::Vocabulary::load(&subject.file)?;
-    let scored = args.shortlist.min(subject.file.hyperparameters().vocabulary as usize);
-    let shortlist: Vec<u32> = frequencies.shortlist(scored, &vocabulary)?.into_iter().map(|token| token.0).collect();
-    let tail_type = args.tail_type.as_deref().map(str::parse).transpose().context("--tail-type is not usable")?;
-    let fitted = Fitted { tail, tail_type, shortlist };
-    let deltas = if args.heal { Some(fitted.heal(args, subject, corpus, progress)?) } else { None };
-    let mut draft = fitted.draft(subject, deltas.as_ref())?;
+    let mut draft = match &args.refit {
+        Some(path) => kept(path, subject)?,
+        None => Fitted::of(args)?.draft(args, subject, corpus, progress)?,
+    };
+    fit_shortlist(args, subject, corpus, &mut draft, progress)?;
     let part = edge_part(&draft, subject, &args.work, progress)?;
     let mut step = progress.step("fitting the gate");
-    let reading = (text::CONTEXT, subject.threads.clone());
-    let gate = gate::fit(&part, corpus, reading, args.seed, |now| step.count(now.read, now.texts))?;
-    step.done("took");
+    let gate = gate::fit(&part, corpus, subject.reading(), args.seed, |now| step.count(now.read, now.texts))?;
+    step.done(&format!("(shortlists have {:.2} % of the exit's tokens) took", 100.0 * gate.listed));
     let exit = draft.exit_mut(ExitNumber::Two);
-    exit.gate = Some(gate);
-    exit.measure = ConfidenceMeasure::Gate;
+    let (gate, shortlist) = (Some(gate.weights), exit.shortlist);
+    // A threshold that was there keeps its promise with another gate only.
+    *exit = ExitInfo { gate, shortlist, measure: ConfidenceMeasure::Gate, ..ExitInfo::default() };
     draft.write(out)?;
     ui::print::line(format_args!(
         "\nwrote {}; the threshold is next: collm calibrate {} --exits {} --work {}",
@@ -71,10 +69,39 @@ pub(super) fn run(
 struct Fitted<'a> {
     tail: &'a [u32],
     tail_type: Option<TensorType>,
-    shortlist: Vec<u32>,
 }
 
-impl Fitted<'_> {
+/// Has the draft's exit make shortlists.
+fn fit_shortlist(
+    args: &TuneArgs,
+    subject: &Subject,
+    corpus: &Corpus,
+    draft: &mut ExitsDraft,
+    progress: ProgressMode,
+) -> anyhow::Result<()> {
+    let part = edge_part(draft, subject, &args.work, progress)?;
+    let h = part.hyperparameters();
+    let (width, length) = (h.width as usize, args.shortlist.min(h.vocabulary));
+    let mut step = progress.step("fitting the shortlist");
+    let show = |done, of| step.count(done, of);
+    let factors = shortlist::fit(&part, corpus, subject.reading(), args.shortlist_rank, show)?;
+    step.done("took");
+    Ok(exits::set_shortlist(draft, length, width, &factors)?)
+}
+
+/// A draft of all that the exits file at `path` has.
+fn kept(path: &Path, subject: &Subject) -> anyhow::Result<ExitsDraft> {
+    let exits = ExitsFile::open(path)?;
+    exits.check(subject.file.hyperparameters(), subject.digest)?;
+    Ok(ExitsDraft::of(&exits))
+}
+
+impl<'a> Fitted<'a> {
+    fn of(args: &'a TuneArgs) -> anyhow::Result<Self> {
+        let tail_type = args.tail_type.as_deref().map(str::parse).transpose().context("--tail-type is not usable")?;
+        Ok(Self { tail: args.tail.as_ref().map_or(&[], |tail| &tail.0), tail_type })
+    }
+
     fn heal(
         &self,
         args: &TuneArgs,
@@ -83,9 +110,10 @@ impl Fitted<'_> {
         progress: ProgressMode,
     ) -> anyhow::Result<Deltas> {
         let pieces = Pieces::of(subject, corpus, progress)?;
+        let vocabulary = subject.file.hyperparameters().vocabulary as usize;
         let config = HealConfig {
             rank: args.rank as usize,
-            shortlist: Some(self.shortlist.clone()),
+            classes: Some(Frequencies::of(corpus, vocabulary).most_frequent(args.classes)),
             quantize: self.tail_type,
             learning_rate: args.learning_rate,
             top_weight: TOP_WEIGHT,
@@ -115,7 +143,14 @@ impl Fitted<'_> {
         Ok(deltas)
     }
 
-    fn draft(&self, subject: &Subject, deltas: Option<&Deltas>) -> anyhow::Result<ExitsDraft> {
+    fn draft(
+        &self,
+        args: &TuneArgs,
+        subject: &Subject,
+        corpus: &Corpus,
+        progress: ProgressMode,
+    ) -> anyhow::Result<ExitsDraft> {
+        let deltas = if args.heal { Some(self.heal(args, subject, corpus, progress)?) } else { None };
         let cut = FittedCut {
             source_sha256: subject.digest,
             upload_at: subject.upload_at,
@@ -123,7 +158,7 @@ impl Fitted<'_> {
             exit1: false,
             tail_type: self.tail_type,
         };
-        Ok(exits::draft(cut, self.shortlist.clone(), deltas)?)
+        Ok(exits::draft(cut, deltas.as_ref())?)
     }
 }
 
@@ -197,7 +232,7 @@ mod tests {
             checkpoint_name(3, &config),
             checkpoint_name(4, &HealConfig::new(vec![4, 6, 7])),
             checkpoint_name(4, &HealConfig { learning_rate: 0.5, ..config.clone() }),
-            checkpoint_name(4, &HealConfig { shortlist: Some(vec![1]), ..config }),
+            checkpoint_name(4, &HealConfig { classes: Some(vec![1]), ..config }),
         ] {
             assert_ne!(name, other);
         }

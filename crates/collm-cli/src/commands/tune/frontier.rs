@@ -26,11 +26,11 @@ pub(super) struct Point {
     positions: usize,
 }
 
-pub(super) fn points(scores: &[TailScore], cost: &CostModel, scored: usize) -> Vec<Point> {
+pub(super) fn points(scores: &[TailScore], cost: &CostModel, check: f64) -> Vec<Point> {
     let point = |score: &TailScore| Point {
         tail: format_layer_list(&score.tail),
         layers: score.tail.len(),
-        cost: cost.edge_share(score.tail.len(), scored),
+        cost: cost.edge_share(score.tail.len(), check),
         agreement: score.agreement,
         coverage_95: score.coverage[0],
         coverage_97: score.coverage[1],
@@ -79,7 +79,7 @@ pub(super) fn recommend(points: &[Point], upload_at: u32, edge_cost: f64) -> Str
     let affordable = points.iter().filter(|point| point.cost <= edge_cost);
     let Some(best) = affordable.max_by(|one, other| one.agreement.total_cmp(&other.agreement)) else {
         return format!(
-            "No tail after layer {upload_at} costs {edge_cost} or less; upload earlier or score fewer tokens."
+            "No tail after layer {upload_at} costs {edge_cost} or less; upload earlier or give the shortlist a lower rank."
         );
     };
     format!("The best at a cost of {edge_cost} or less: --upload-at {upload_at} --tail {}", best.tail)
@@ -90,8 +90,7 @@ mod tests {
     use super::*;
 
     fn found() -> Vec<Point> {
-        let cost =
-            CostModel { lower_us: 40.0, upper_us: 40.0, tail_us: 0.0, layer_us: 10.0, head_us: 20.0, vocabulary: 100 };
+        let cost = CostModel { lower_us: 40.0, upper_us: 40.0, tail_us: 0.0, layer_us: 10.0, head_us: 20.0 };
         let score = |tail: &[u32], agreement| TailScore {
             tail: tail.to_vec(),
             agreement,
@@ -99,7 +98,7 @@ mod tests {
             positions: 10,
         };
         let scores = [score(&[4, 5, 6, 7], 1.0), score(&[4, 6, 7], 0.7), score(&[6, 7], 0.75)];
-        points(&scores, &cost, 50)
+        points(&scores, &cost, 0.5)
     }
 
     #[test]

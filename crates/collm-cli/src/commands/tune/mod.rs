@@ -1,4 +1,4 @@
-//! `collm tune`: text by the model itself, and what it tells about tails and shortlists.
+//! `collm tune`: text by the model itself, and what it tells about tails.
 
 mod fit;
 mod frontier;
@@ -14,7 +14,6 @@ use collm_tune::{
     cost::CostModel,
     dialogue::Dialogue,
     search::{self, SearchOptions, TailScore},
-    shortlist::{self, Frequencies},
     text::{self, TextOptions},
 };
 
@@ -23,11 +22,8 @@ use crate::{
     failure::usage,
     models::{self, Located},
     parts, prompts,
-    ui::{self, progress::ProgressMode, table},
+    ui::{self, progress::ProgressMode},
 };
-
-/// Shortlists whose coverage is told, beside the one that was asked for.
-const SHORTLISTS: [usize; 4] = [4096, 8192, 12_288, 16_384];
 
 /// Rounds in which costs are measured.
 const COST_ROUNDS: usize = 15;
@@ -52,11 +48,8 @@ pub(super) fn run(args: &TuneArgs, progress: ProgressMode) -> anyhow::Result<()>
     let dialogue = Dialogue::of_model(&subject.file)?;
     write_text(args, &subject, &dialogue, progress)?;
     let corpus = Corpus::read(&args.work, &subject.digest)?;
-    let scored = args.shortlist.min(subject.file.hyperparameters().vocabulary as usize);
-    ui::print::line(coverage_table(&subject, &corpus, &dialogue, scored)?)?;
-    if let (Some(out), Some(tail)) = (&args.out, &args.tail) {
-        let frequencies = Frequencies::of(&corpus, subject.file.hyperparameters().vocabulary as usize);
-        return fit::run(args, &subject, (&corpus, &frequencies), (out, &tail.0), progress);
+    if let Some(out) = &args.out {
+        return fit::run(args, &subject, &corpus, out, progress);
     }
     if !args.search_tail && args.tail.is_none() {
         return Ok(());
@@ -64,9 +57,9 @@ pub(super) fn run(args: &TuneArgs, progress: ProgressMode) -> anyhow::Result<()>
     let cost = measure_cost(args, &subject, progress)?;
     let scores = match &args.tail {
         Some(tail) => vec![search::judge(&subject.file, &corpus, &search_options(args, &subject, 0), &tail.0)?],
-        None => search_tail(args, &subject, (&corpus, &cost, scored), progress)?,
+        None => search_tail(args, &subject, (&corpus, &cost), progress)?,
     };
-    let points = frontier::points(&scores, &cost, scored);
+    let points = frontier::points(&scores, &cost, subject.check_share(args));
     ui::print::line(format_args!("\n{}", frontier::table(&points)))?;
     if args.search_tail {
         frontier::write(&args.work, &subject.model.reference.to_string(), &points)?;
@@ -87,6 +80,17 @@ impl Subject {
         let available = thread::available_parallelism().map_or(1, usize::from);
         let threads = Threads::unbound(args.threads.map_or(available, |threads| threads as usize));
         Ok(Self { model, file, digest, upload_at, threads })
+    }
+
+    /// How text is read: positions of a text at most, and the threads that read it.
+    fn reading(&self) -> (usize, Threads) {
+        (text::CONTEXT, self.threads.clone())
+    }
+
+    /// What an exit's check costs, as a share of the LM head: by the products that it makes.
+    fn check_share(&self, args: &TuneArgs) -> f64 {
+        let h = self.file.hyperparameters();
+        args.shortlist_rank as f64 / f64::from(h.width) + f64::from(args.shortlist) / f64::from(h.vocabulary)
     }
 }
 
@@ -115,21 +119,6 @@ fn write_text(args: &TuneArgs, subject: &Subject, dialogue: &Dialogue, progress:
     Ok(())
 }
 
-/// How many of the held-back tokens are in shortlists of some sizes.
-fn coverage_table(subject: &Subject, corpus: &Corpus, dialogue: &Dialogue, scored: usize) -> anyhow::Result<String> {
-    let vocabulary = subject.file.hyperparameters().vocabulary as usize;
-    let frequencies = Frequencies::of(corpus, vocabulary);
-    let mut sizes: Vec<usize> = SHORTLISTS.into_iter().chain([scored]).filter(|size| *size <= vocabulary).collect();
-    sizes.sort_unstable();
-    sizes.dedup();
-    let mut rows = Vec::new();
-    for size in sizes {
-        let covered = shortlist::coverage(corpus, &frequencies.shortlist(size, dialogue.vocabulary())?)?;
-        rows.push(vec![size.to_string(), format!("{:.1} %", 100.0 * covered)]);
-    }
-    Ok(table::numbers(&["shortlist", "tokens that it has"], rows))
-}
-
 fn measure_cost(args: &TuneArgs, subject: &Subject, progress: ProgressMode) -> anyhow::Result<CostModel> {
     let step = progress.step("measuring costs");
     let requantized = args.tail_type.as_deref().map(|ty| requantized(&args.work, &subject.file, ty)).transpose()?;
@@ -152,11 +141,12 @@ fn requantized(work: &Path, file: &ModelFile, ty: &str) -> anyhow::Result<Arc<Mo
 fn search_tail(
     args: &TuneArgs,
     subject: &Subject,
-    (corpus, cost, scored): (&Corpus, &CostModel, usize),
+    (corpus, cost): (&Corpus, &CostModel),
     progress: ProgressMode,
 ) -> anyhow::Result<Vec<TailScore>> {
     let layers = (subject.file.hyperparameters().layers - subject.upload_at) as usize;
-    let enough = |&length: &usize| cost.edge_share(length, scored) <= COST_MARGIN * args.edge_cost;
+    let check = subject.check_share(args);
+    let enough = |&length: &usize| cost.edge_share(length, check) <= COST_MARGIN * args.edge_cost;
     let layers_min = (0..layers).rev().find(enough).unwrap_or(0);
     let mut step = progress.step("searching tails");
     let options = search_options(args, subject, layers_min);

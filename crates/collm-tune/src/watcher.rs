@@ -1,0 +1,68 @@
+//! An edge part that reads texts, and what its last exit sees there.
+
+use std::sync::Arc;
+
+use collm_engine::TokenId;
+use collm_ggml::{GgmlEngine, LoadOptions, Threads};
+use collm_model::{ExitNumber, ModelFile};
+use collm_train::GateExample;
+
+use crate::{
+    Sequence, TuneError,
+    observe::ExitObserver,
+    reader::{PROMPT_ROWS, Reader, View},
+};
+
+/// How far reading is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Texts that were read.
+    pub read: usize,
+    /// Of how many.
+    pub texts: usize,
+}
+
+/// An edge part that reads texts.
+pub(crate) struct Watcher {
+    reader: Reader<GgmlEngine>,
+    observer: ExitObserver,
+}
+
+/// What exit 2 sees after a position.
+pub(crate) struct Seen {
+    pub(crate) example: GateExample,
+    /// Whether its shortlist has the likeliest token of all.
+    pub(crate) listed: bool,
+}
+
+impl Watcher {
+    pub(crate) fn load(part: &Arc<ModelFile>, context: usize, threads: Threads) -> Result<Self, TuneError> {
+        let options = LoadOptions { context, batch_rows_max: PROMPT_ROWS, threads, ..LoadOptions::default() };
+        let info = part.exit(ExitNumber::Two).cloned().unwrap_or_default();
+        let observer = ExitObserver::new(ExitNumber::Two, info, part.hyperparameters().width as usize)?;
+        let reader = Reader::new(GgmlEngine::load(part, &options)?, vec![observer.head()]);
+        Ok(Self { reader, observer })
+    }
+
+    /// One a token of the answer.
+    pub(crate) fn read(&mut self, text: &Sequence) -> Result<Vec<Seen>, TuneError> {
+        let (prompt, answer) = text.tokens.split_at(text.answer_start);
+        let mut all = Vec::with_capacity(answer.len());
+        let observer = &self.observer;
+        let mut see = |view: View<'_>| {
+            let expected = text.expected(view.position.index() + 1 - prompt.len());
+            all.push(seen(observer, &view, expected)?);
+            Ok::<_, TuneError>(())
+        };
+        self.reader.begin(prompt, &mut see)?;
+        self.reader.go_on(&answer[..answer.len().saturating_sub(1)], &mut see)?;
+        Ok(all)
+    }
+}
+
+fn seen(observer: &ExitObserver, view: &View<'_>, expected: TokenId) -> Result<Seen, TuneError> {
+    let said = observer.observe(view)?;
+    let example = GateExample { features: said.features, state: view.state.to_vec(), right: said.guess == expected };
+    let listed = view.shortlist.is_none_or(|(tokens, _)| tokens.binary_search(&said.whole_guess).is_ok());
+    Ok(Seen { example, listed })
+}
