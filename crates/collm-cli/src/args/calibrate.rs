@@ -16,7 +16,8 @@ confidence, on text that the model wrote and nothing was fitted to, and writes i
 `--threshold auto` then uses it. If no threshold keeps the promise at any exit, nothing is written and the exit code is 1.
 
 The bound is the exact binomial one, widened for errors that come together in one answer; thresholds are tried from the highest
-down, and the first that fails ends the search, so that trying many does not weaken the promise.
+down, and the first that fails ends the search, so that trying many does not weaken the promise. Where several measures of
+confidence are tried, each is held to a promise so much surer that the best of them keeps the one that is stated.
 
 Examples:
   collm calibrate smollm2-135m --exits exits/smollm2-135m.exits.gguf --target-agreement 0.97 --work tune
@@ -39,7 +40,7 @@ pub(crate) struct CalibrateArgs {
     #[arg(long, value_name = "0..1", default_value_t = 0.95)]
     pub(crate) sure: f64,
 
-    /// Measure of confidence: max-prob, margin, entropy or gate [default: what the file says for each exit]
+    /// Measure of confidence: max-prob, margin, entropy or gate [default: the one by which an exit emits most]
     #[arg(long, value_name = "MEASURE")]
     pub(crate) confidence: Option<ConfidenceMeasure>,
 

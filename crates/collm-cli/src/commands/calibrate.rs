@@ -1,7 +1,8 @@
 //! `collm calibrate`: from what threshold on the guesses of each exit are right as often as promised.
 //!
 //! Exit 2 is asked only where exit 1 did not answer, which is where guessing is harder; so its threshold is looked for at those
-//! positions alone.
+//! positions alone. Unless a measure of confidence is named, each exit gets the one by which it emits most; every measure that is tried
+//! is held to a surer promise for that, so that the one which is taken keeps the promise that was asked for (Bonferroni).
 
 use anyhow::{Context as _, bail, ensure};
 use collm_core::{confidence::ConfidenceMeasure, policy::Threshold};
@@ -22,11 +23,13 @@ use crate::{
     ui::{self, progress::ProgressMode, table},
 };
 
-/// What was found for one exit.
+/// What was found for one exit by one measure.
 #[derive(Debug, Serialize)]
 struct Finding {
     exit: u32,
     measure: &'static str,
+    /// Whether the exit gets this measure.
+    chosen: bool,
     /// Whether the promise can be kept. If not, the figures are those of the best threshold that was tried.
     kept: bool,
     threshold: Option<f32>,
@@ -36,7 +39,7 @@ struct Finding {
     emitted: u64,
     errors: u64,
     #[serde(skip)]
-    number: ExitNumber,
+    of: (ExitNumber, ConfidenceMeasure),
 }
 
 pub(super) fn run(args: &CalibrateArgs, progress: ProgressMode) -> anyhow::Result<()> {
@@ -47,7 +50,7 @@ pub(super) fn run(args: &CalibrateArgs, progress: ProgressMode) -> anyhow::Resul
     let options = subject.options(&args.engine)?;
     let texts = texts(args, &subject, &options, progress)?;
     let records = evidence::observe(&subject.edge, &options, &texts, progress)?;
-    let findings = find(&records, args.confidence, target)?;
+    let findings = find(&records, args.confidence, (args.target_agreement, args.sure))?;
     if args.json {
         ui::print::line(serde_json::to_string_pretty(&findings)?)?;
     } else {
@@ -95,22 +98,41 @@ fn of_sequence(sequence: &collm_tune::Sequence) -> Text {
     }
 }
 
-/// Exit by exit, each at the positions that those before it leave.
-fn find(records: &[ExitRecord], measure: Option<ConfidenceMeasure>, target: Target) -> anyhow::Result<Vec<Finding>> {
+/// Exit by exit, each at the positions that those before it leave; the one that is chosen for an exit comes first.
+fn find(
+    records: &[ExitRecord],
+    measure: Option<ConfidenceMeasure>,
+    (agreement, sure): (f64, f64),
+) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let mut left: Vec<Vec<bool>> = records
         .first()
         .map(|record| record.texts.iter().map(|text| vec![true; text.len()]).collect())
         .unwrap_or_default();
     for record in records {
-        let measure = measure.unwrap_or(record.info.measure);
-        let guesses = record.guesses(measure);
-        let guesses = guesses.with_context(|| format!("exit {} has no {measure}", record.exit.number()))?;
-        let found = select_threshold(&asked(&guesses, &left), target);
-        if let Ok(selection) = &found {
-            leave(&mut left, &guesses, selection.threshold);
+        let measures: Vec<ConfidenceMeasure> = match measure {
+            Some(measure) => vec![measure],
+            None => ConfidenceMeasure::ALL.into_iter().filter(|measure| record.guesses(*measure).is_some()).collect(),
+        };
+        let target = Target::new(agreement, 1.0 - (1.0 - sure) / measures.len().max(1) as f64)?;
+        let mut tried = Vec::new();
+        for measure in measures {
+            let guesses = record.guesses(measure);
+            let guesses = guesses.with_context(|| format!("exit {} has no {measure}", record.exit.number()))?;
+            let found = select_threshold(&asked(&guesses, &left), target);
+            tried.push((Finding::new((record.exit, measure), found), guesses));
         }
-        findings.push(Finding::new(record.exit, measure, found));
+        // Those that keep the promise first, then those that emit more; of equals the one that the file names.
+        tried.sort_by_key(|(finding, _)| {
+            std::cmp::Reverse((finding.kept, finding.emitted, finding.of.1 == record.info.measure))
+        });
+        if let Some((best, guesses)) = tried.first_mut() {
+            best.chosen = true;
+            if let Some(threshold) = best.threshold.filter(|_| best.kept) {
+                leave(&mut left, guesses, threshold);
+            }
+        }
+        findings.extend(tried.into_iter().map(|(finding, _)| finding));
     }
     Ok(findings)
 }
@@ -131,21 +153,22 @@ fn leave(left: &mut [Vec<bool>], guesses: &[Vec<Guess>], threshold: f32) {
 }
 
 impl Finding {
-    fn new(exit: ExitNumber, measure: ConfidenceMeasure, found: Result<Selection, Unreachable>) -> Self {
+    fn new(of: (ExitNumber, ConfidenceMeasure), found: Result<Selection, Unreachable>) -> Self {
         let (kept, seen, positions) = match found {
             Ok(selection) => (true, Some(selection), selection.guesses),
             Err(refusal) => (false, refusal.best, refusal.guesses),
         };
         Self {
-            exit: exit.number(),
-            measure: measure.name(),
+            exit: of.0.number(),
+            measure: of.1.name(),
+            chosen: false,
             kept,
             threshold: seen.map(|seen| seen.threshold),
             bound: seen.map(|seen| 1.0 - seen.bound),
             positions,
             emitted: seen.map_or(0, |seen| seen.emitted),
             errors: seen.map_or(0, |seen| seen.errors),
-            number: exit,
+            of,
         }
     }
 
@@ -170,12 +193,13 @@ impl Finding {
 /// Puts the thresholds that keep the promise into the file; those of exits that cannot keep it are taken out.
 fn write(args: &CalibrateArgs, exits: &ExitsFile, findings: &[Finding], target: Target) -> anyhow::Result<()> {
     let mut draft = ExitsDraft::of(exits);
-    for finding in findings {
-        let info = draft.exit_mut(finding.number);
+    for finding in findings.iter().filter(|finding| finding.chosen) {
+        let (exit, measure) = finding.of;
+        let info = draft.exit_mut(exit);
         let threshold = finding.threshold.filter(|_| finding.kept).and_then(Threshold::new);
         info.threshold = threshold;
         info.promise = if finding.kept { finding.promise(target) } else { Promise::default() };
-        if let (Some(measure), true) = (args.confidence, finding.kept) {
+        if finding.kept {
             info.measure = measure;
         }
     }
@@ -194,7 +218,12 @@ fn render(findings: &[Finding]) -> String {
             format!("{:.1} % of {}", 100.0 * finding.coverage(), finding.positions),
             if finding.emitted > 0 { format!("{:.1} %", 100.0 * right) } else { dash() },
             finding.bound.map_or_else(dash, |bound| format!("{:.1} %", 100.0 * bound)),
-            if finding.kept { "kept" } else { "out of reach; the best that was tried" }.to_owned(),
+            match (finding.kept, finding.chosen) {
+                (true, true) => "kept",
+                (true, false) => "kept, but another emits more",
+                (false, _) => "out of reach; the best that was tried",
+            }
+            .to_owned(),
         ]
     };
     table::numbers(&header, findings.iter().map(row))
@@ -221,11 +250,11 @@ mod tests {
     fn a_promise_says_what_was_shown() {
         let target = Target::new(0.97, 0.95).expect("a target");
         let kept = Selection { threshold: 0.5, bound: 0.02, guesses: 200, emitted: 100, errors: 1 };
-        let finding = Finding::new(ExitNumber::Two, ConfidenceMeasure::Margin, Ok(kept));
+        let finding = Finding::new((ExitNumber::Two, ConfidenceMeasure::Margin), Ok(kept));
         let promise = finding.promise(target);
         assert_eq!((promise.bound(), promise.coverage(), promise.positions()), (Some(0.98), Some(0.5), Some(200.0)));
         let refused = Unreachable { guesses: 200, best: Some(kept) };
-        let finding = Finding::new(ExitNumber::Two, ConfidenceMeasure::Margin, Err(refused));
+        let finding = Finding::new((ExitNumber::Two, ConfidenceMeasure::Margin), Err(refused));
         assert!(!finding.kept && render(&[finding]).contains("out of reach"));
     }
 }
