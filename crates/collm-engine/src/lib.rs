@@ -93,6 +93,17 @@ pub struct ScoredRow<'a> {
     pub state: &'a [f32],
 }
 
+impl ScoredRow<'_> {
+    /// Gives the tokens of the shortlist the logits that they have there in all of the vocabulary, too, if it was scored: so that a token
+    /// has one logit, whatever was scored beside it.
+    pub fn unify(&mut self) {
+        let Some(shortlist) = self.shortlist.as_ref().filter(|_| !self.logits.is_empty()) else { return };
+        for (token, logit) in shortlist.tokens.iter().zip(&*shortlist.logits) {
+            self.logits[token.0 as usize] = *logit;
+        }
+    }
+}
+
 /// The shortlist of one state, at least one token.
 #[derive(Debug, PartialEq)]
 pub struct Shortlist<'a> {

@@ -88,26 +88,16 @@ pub(crate) struct Check<'a> {
     pub(crate) vocabulary: usize,
 }
 
-/// Whether the row's few likeliest tokens are all that can matter: no form, bias or heat makes another one possible, and nobody
-/// asks how likely tokens are among all.
-pub(crate) fn shortlist_serves(scoring: &Scoring) -> bool {
-    let sampling = &scoring.sampling;
-    sampling.temperature <= 1.0
-        && sampling.grammar.is_none()
-        && sampling.bias.is_empty()
-        && sampling.log_probs.is_none()
-        && scoring.given.is_none()
-}
-
 impl Check<'_> {
     /// What the exit says after one row. `spare` is memory to work in.
     pub(crate) fn row(
         self,
-        row: ScoredRow<'_>,
+        mut row: ScoredRow<'_>,
         scoring: &Scoring,
         constraint: Option<&mut dyn Constraint>,
         spare: &mut Vec<f32>,
     ) -> Result<Scored, LogitsError> {
+        row.unify();
         let ScoredRow { logits, shortlist, state } = row;
         let Some(shortlist) = shortlist else { return self.without_shortlist(logits, state, scoring, constraint) };
         let confidence = self.judge.confidence(shortlist.logits, state, scoring.position);
@@ -203,14 +193,9 @@ mod tests {
     }
 
     #[test]
-    fn a_shortlist_serves_who_wants_the_likeliest() {
-        let serves = |sampling: Sampling| shortlist_serves(&Scoring::alone(Position(4), sampling));
-        assert!(serves(Sampling::GREEDY));
-        assert!(serves(Sampling { temperature: 1.0, repeat_penalty: 1.3, ..Sampling::GREEDY }));
-        assert!(!serves(Sampling { temperature: 1.1, ..Sampling::GREEDY }));
-        assert!(!serves(Sampling { log_probs: Some(0), ..Sampling::GREEDY }));
-        assert!(!serves(Sampling { bias: vec![(TokenId(1), 3.0)], ..Sampling::GREEDY }));
-        assert!(!shortlist_serves(&Scoring::of_given(Position(4), TokenId(1), &Sampling::GREEDY)));
+    fn a_token_has_the_logit_of_the_shortlist_in_either_scope() {
+        let listed = [1.0, 5.5, 2.0];
+        assert_eq!(greedy(&Judge::MaxProb, &FULL, Some(&listed)), greedy(&Judge::MaxProb, &[], Some(&listed)));
     }
 
     #[test]

@@ -105,6 +105,9 @@ impl GgmlEngine {
             Graphs::check(&device, StackView { stack, shape: &layer_shape, layers, memory: &memory })?;
         }
         let (width, vocabulary) = (h.width as usize, h.vocabulary as usize);
+        for (_, weights) in &heads {
+            HeadRunner::check(&device, weights, width)?;
+        }
         let runner = |(head, weights)| (head, HeadRunner::new(&device, weights, width));
         Ok(Self {
             shape: Shape {

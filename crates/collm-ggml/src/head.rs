@@ -18,6 +18,9 @@ use crate::weights::{Affine, Loader};
 /// States scored in one graph: the logits of a large vocabulary take a megabyte a row.
 const ROWS_MAX: usize = 32;
 
+/// Floats that the rows of the LM head for the shortlists of one graph may take, if one state's do not take more.
+const TABLE_FLOATS_MAX: usize = 1 << 24;
+
 /// Steps of the longest head.
 const NODES: usize = 32;
 
@@ -148,6 +151,18 @@ impl HeadRunner {
         Self { weights, width, single: [None, None], passing }
     }
 
+    /// Whether the device can run the head's graphs, of one row and of several.
+    pub(crate) fn check(device: &Device, weights: &HeadWeights, width: usize) -> Result<(), LoadError> {
+        let scopes = [Scope::Full, Scope::Shortlist].into_iter().take(1 + usize::from(weights.shortlist.is_some()));
+        for (scope, rows) in scopes.flat_map(|scope| [(scope, 1), (scope, 2)]) {
+            let graph = HeadGraph::build(weights, scope, width, rows);
+            if let Some(operation) = device.unsupported(graph.graph) {
+                return Err(LoadError::Operation(operation));
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn shortlist(&self) -> Option<usize> {
         self.weights.shortlist.map(|shortlist| shortlist.length)
     }
@@ -160,7 +175,7 @@ impl HeadRunner {
         hidden: &[f32],
         scores: &mut Scores,
     ) -> Result<(), String> {
-        for states in hidden.chunks(ROWS_MAX * self.width) {
+        for states in hidden.chunks(self.rows_max() * self.width) {
             let rows = states.len() / self.width;
             if rows == 1 {
                 self.single(device, scope)?.run(device, states, scores)?;
@@ -171,6 +186,11 @@ impl HeadRunner {
             }
         }
         Ok(())
+    }
+
+    fn rows_max(&self) -> usize {
+        let floats = self.shortlist().map_or(1, |length| length * self.width);
+        (TABLE_FLOATS_MAX / floats).clamp(1, ROWS_MAX)
     }
 
     fn single(&mut self, device: &Device, scope: Scope) -> Result<&HeadGraph, String> {

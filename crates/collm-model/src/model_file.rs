@@ -151,8 +151,9 @@ impl ModelFile {
         self.exits[exit.index()].as_ref()
     }
 
-    /// A tensor of an exit's own head: `norm.weight`, `map.weight`, `map.bias`, `mlp.up.weight` or `mlp.down.weight`. Each is
-    /// optional, but a bias has its map and the two of an MLP come together.
+    /// A tensor of an exit's own head: `norm.weight`, `map.weight`, `map.bias`, `mlp.up.weight` or `mlp.down.weight`, and
+    /// `shortlist.query.weight` or `shortlist.keys.weight`. Each is optional, but a bias has its map, and the two of an MLP come together
+    /// as those of a shortlist do.
     pub fn exit_tensor(&self, exit: ExitNumber, suffix: &str) -> Option<TensorView<'_>> {
         self.gguf.tensor(&exit.tensor(suffix))
     }

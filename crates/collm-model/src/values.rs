@@ -23,6 +23,17 @@ pub(crate) fn decode(tensor: &TensorView<'_>) -> Option<Vec<f32>> {
     }
 }
 
+/// Whether all values of a tensor are finite; those of a block in q8_0 are if its scale is. `None` for types other than in [`decode`].
+pub(crate) fn are_finite(tensor: &TensorView<'_>) -> Option<bool> {
+    let half = |bytes: [u8; 2]| f16::from_le_bytes(bytes).is_finite();
+    match tensor.ty {
+        TensorType::F32 => Some(tensor.data.as_chunks::<4>().0.iter().all(|&b| f32::from_le_bytes(b).is_finite())),
+        TensorType::F16 => Some(tensor.data.as_chunks::<2>().0.iter().all(|&b| half(b))),
+        TensorType::Q8_0 => Some(tensor.data.as_chunks::<Q8_0_BYTES>().0.iter().all(|b| half([b[0], b[1]]))),
+        _ => None,
+    }
+}
+
 /// Little-endian f32 values.
 pub(crate) fn decode_f32(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()

@@ -490,18 +490,22 @@ fn an_edge_part_with_broken_exits_is_refused() {
     let file = exits(&bench.full());
     bench.split(&SplitOptions::of_exits(&file)).unwrap();
     let edge = std::fs::read(bench.path("edge.gguf")).unwrap();
-    let name = edge.windows(17).position(|bytes| bytes == b"exit.2.gate.scale").unwrap();
-    let mut broken = edge.clone();
-    broken[name + 16] = b'x';
-    assert!(ModelFile::from_bytes(edge).is_ok());
-    let error = ModelFile::from_bytes(broken).unwrap_err();
-    assert!(matches!(error, ModelError::Exits { .. }), "{error}");
+    assert!(ModelFile::from_bytes(edge.clone()).is_ok());
+    for lost in ["exit.2.gate.scale", "exit.2.shortlist.query", "exit.2.shortlist.keys"] {
+        let name = edge.windows(lost.len()).position(|bytes| bytes == lost.as_bytes()).unwrap();
+        let mut broken = edge.clone();
+        broken[name + lost.len() - 1] = b'x';
+        let error = ModelFile::from_bytes(broken).unwrap_err();
+        assert!(matches!(error, ModelError::Exits { .. }), "{lost}: {error}");
+    }
 }
 
 #[test]
 fn damaged_files_are_refused_or_read_but_never_a_panic() {
     let bench = Bench::new();
     let mut draft = bench.bare();
+    let factor = wave(WIDTH * RANK_OF_KEYS);
+    draft.set_shortlist(ExitNumber::Two, 16, WIDTH, [&factor; 2], TensorType::Q8_0).unwrap();
     let info = draft.exit_mut(ExitNumber::Two);
     info.gate = Some(GateWeights { look: None, up: wave(4 * GATE_SCALARS), ..gate() });
     let whole = draft.to_bytes().unwrap();

@@ -42,12 +42,12 @@ pub fn fit_shortlist(
     if !(1..=width).contains(&rank) || states.len() < width {
         return Err(HealError::Config(format!("a shortlist of rank {rank} from {} values of states", states.len())));
     }
-    let root = root(moments(states, width));
+    let unfit = || HealError::Config("the states that an exit sees are all zero, or not finite".into());
+    let root = moments(states, width).cholesky().ok_or_else(unfit)?.l();
     let inner = root.tr_mul(&head_moments(file, converter)?) * &root;
     let directions = greatest(inner, rank);
     let key = &root * &directions;
-    let unread = || HealError::Config("the states are not finite".into());
-    let query = root.transpose().solve_upper_triangular(&directions).ok_or_else(unread)?;
+    let query = root.transpose().solve_upper_triangular(&directions).ok_or_else(unfit)?;
     Ok(ShortlistFactors { query: rows(&query), key: rows(&key) })
 }
 
@@ -57,12 +57,6 @@ fn moments(states: &[f32], width: usize) -> DMatrix<f64> {
     let mean = products(states, width) / count as f64;
     let ridge = RIDGE * mean.trace() / width as f64;
     mean + DMatrix::identity(width, width) * ridge
-}
-
-/// Lower triangular, and the matrix times its transpose.
-fn root(moments: DMatrix<f64>) -> DMatrix<f64> {
-    let width = moments.nrows();
-    moments.cholesky().map_or_else(|| DMatrix::identity(width, width), |found| found.l())
 }
 
 /// Of the LM head's rows about their mean. Frequent tokens count no more than others: to weigh them finds fewer of the likeliest.

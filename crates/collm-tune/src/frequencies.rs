@@ -33,3 +33,16 @@ impl Frequencies {
         tokens
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_frequent_come_first_and_of_equals_the_lower_id() {
+        let frequencies = Frequencies { counts: vec![5, 1, 5, 9, 0] };
+        assert_eq!(frequencies.most_frequent(2), [0, 3]);
+        assert_eq!(frequencies.most_frequent(4), [0, 1, 2, 3]);
+        assert_eq!(frequencies.most_frequent(9).len(), 5);
+    }
+}

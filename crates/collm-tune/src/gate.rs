@@ -18,6 +18,9 @@ use crate::{
     watcher::{Reading, Watcher},
 };
 
+/// Examples to learn from, at most: each keeps a state.
+const EXAMPLES_MAX: usize = 1 << 17;
+
 /// Points of a calibration: finer than anyone chooses thresholds.
 const POINTS: usize = 65;
 
@@ -26,7 +29,7 @@ const POINTS: usize = 65;
 pub struct GateFit {
     /// The gate.
     pub weights: GateWeights,
-    /// Share of the positions whose shortlist has the likeliest token of all.
+    /// Share of the positions whose shortlist has the likeliest token of all, in text that nothing was fitted to.
     pub listed: f64,
 }
 
@@ -42,7 +45,9 @@ pub fn fit(
     mut show: impl FnMut(Reading),
 ) -> Result<GateFit, TuneError> {
     let mut texts = Texts::of(part, corpus, (context, threads), &mut show)?;
-    let (learnt, judged) = (texts.examples(Share::Train)?, texts.examples(Share::HeldBack)?);
+    let learnt = texts.examples(Share::Train)?;
+    texts.forget_listed();
+    let judged = texts.examples(Share::HeldBack)?;
     let fitted = fit_gate(&learnt, &judged, seed).ok_or(TuneError::TooLittleText("the gate"))?;
     let examples = texts.examples(Share::Calibration)?;
     let listed = texts.listed();
@@ -90,6 +95,9 @@ impl<'a> Texts<'a> {
         for text in self.share(share) {
             (self.show)(self.progress);
             self.progress.read += 1;
+            if examples.len() >= EXAMPLES_MAX {
+                continue;
+            }
             let seen = self.watcher.read(text)?;
             self.positions += seen.len();
             self.listed += seen.iter().filter(|seen| seen.listed).count();
@@ -98,7 +106,12 @@ impl<'a> Texts<'a> {
         Ok(examples)
     }
 
-    /// Share of the positions whose shortlist has the likeliest token of all.
+    /// Begins to count anew.
+    fn forget_listed(&mut self) {
+        (self.positions, self.listed) = (0, 0);
+    }
+
+    /// Share of the positions since then whose shortlist has the likeliest token of all.
     fn listed(&self) -> f64 {
         self.listed as f64 / self.positions.max(1) as f64
     }

@@ -126,7 +126,9 @@ impl<E: Engine> Reader<E> {
                 self.rows[first..].chunks(SCORED_ROWS).zip(states[first * width..].chunks(SCORED_ROWS * width));
             for (rows, states) in pieces {
                 self.engine.score(head, Scope::Full, states, &mut self.scores).map_err(TuneError::from)?;
-                for (row, ScoredRow { logits, shortlist, state }) in rows.iter().zip(self.scores.rows(width)) {
+                for (row, mut scored) in rows.iter().zip(self.scores.rows(width)) {
+                    scored.unify();
+                    let ScoredRow { logits, shortlist, state } = scored;
                     let shortlist = shortlist.map(|Shortlist { tokens, logits }| (tokens, &*logits));
                     see(View { head, position: row.position, logits, shortlist, state })?;
                 }

@@ -8,7 +8,7 @@ use collm_train::{ShortlistFactors, fit_shortlist};
 
 use crate::{Corpus, Share, TuneError, watcher::Watcher};
 
-/// States to fit to: many times as many as any state has directions.
+/// States to fit to: several times as many as those of models for an edge have directions.
 const STATES: usize = 8192;
 
 /// Fits them for exit 2 of an edge part, whose head is what it will be.

@@ -79,12 +79,12 @@ pub(crate) struct TuneArgs {
     pub(crate) tail_type: Option<String>,
 
     /// Tokens that an exit's check scores exactly, the likeliest ones at a low rank
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(8..), help_heading = "Tail")]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(8..=4096), help_heading = "Tail")]
     pub(crate) shortlist: u32,
 
     /// The low rank at which it scores all tokens first, a multiple of 32
-    #[arg(long, value_name = "N", default_value_t = 128, help_heading = "Tail")]
-    pub(crate) shortlist_rank: usize,
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = values::rank_of_keys, help_heading = "Tail")]
+    pub(crate) shortlist_rank: u32,
 
     /// Fit the exits of the tail and write them here
     #[arg(long, value_name = "FILE", requires = "fitted", help_heading = "Fitting")]
@@ -103,8 +103,8 @@ pub(crate) struct TuneArgs {
     pub(crate) budget: Duration,
 
     /// Tokens that healing tells apart, the most frequent ones: fewer are faster
-    #[arg(long, value_name = "N", default_value_t = 12_288, requires = "heal", help_heading = "Fitting")]
-    pub(crate) classes: usize,
+    #[arg(long, value_name = "N", default_value_t = 12_288, value_parser = clap::value_parser!(u32).range(1..), requires = "heal", help_heading = "Fitting")]
+    pub(crate) classes: u32,
 
     /// Rank of the deltas
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256), requires = "heal", help_heading = "Fitting")]

@@ -43,6 +43,12 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "write a share above 0 and at most 1, as in 0.8".to_owned())
 }
 
+/// `128`: the rank of a shortlist's keys, which are stored in blocks of 32.
+pub(crate) fn rank_of_keys(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number: &u32| *number > 0 && number.is_multiple_of(32));
+    number.ok_or_else(|| "write a multiple of 32, as in 128".to_owned())
+}
+
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "write a time as in 80ms, 2s or 5min".to_owned())
 }

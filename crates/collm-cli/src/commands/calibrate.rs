@@ -28,7 +28,7 @@ use crate::{
 struct Finding {
     exit: u32,
     measure: &'static str,
-    /// Whether the exit gets this measure.
+    /// Whether it is the one that counts for the exit: it keeps the promise and emits most, or comes closest.
     chosen: bool,
     /// Whether the promise can be kept. If not, the figures are those of the best threshold that was tried.
     kept: bool,
@@ -112,7 +112,7 @@ fn find(
     for record in records {
         let measures: Vec<ConfidenceMeasure> = match measure {
             Some(measure) => vec![measure],
-            None => ConfidenceMeasure::ALL.into_iter().filter(|measure| record.guesses(*measure).is_some()).collect(),
+            None => record.measures().collect(),
         };
         let target = Target::new(agreement, 1.0 - (1.0 - sure) / measures.len().max(1) as f64)?;
         let mut tried = Vec::new();
@@ -220,7 +220,7 @@ fn render(findings: &[Finding]) -> String {
             finding.bound.map_or_else(dash, |bound| format!("{:.1} %", 100.0 * bound)),
             match (finding.kept, finding.chosen) {
                 (true, true) => "kept",
-                (true, false) => "kept, but another emits more",
+                (true, false) => "kept, but another is taken",
                 (false, _) => "out of reach; the best that was tried",
             }
             .to_owned(),
@@ -231,7 +231,12 @@ fn render(findings: &[Finding]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use collm_engine::{Head, Position, TokenId};
+    use collm_model::exits::ExitInfo;
+    use collm_tune::{observe::ExitObserver, reader::View};
+
     use super::*;
+    use crate::commands::evidence::Observed;
 
     fn text(confidences: &[f32]) -> Vec<Guess> {
         confidences.iter().map(|&confidence| Guess { confidence, right: true }).collect()
@@ -244,6 +249,28 @@ mod tests {
         let mut left = vec![vec![true; 3], vec![true; 1]];
         leave(&mut left, &first, 0.8);
         assert_eq!(asked(&second, &left), [text(&[0.4]), text(&[0.6])]);
+    }
+
+    /// What an exit says that finds three tokens so likely.
+    fn seen(probabilities: [f32; 3], right: bool) -> Observed {
+        let observer = ExitObserver::new(ExitNumber::Two, ExitInfo::default(), 1).expect("no gate");
+        let logits = probabilities.map(f32::ln);
+        let view = View { head: Head::Exit2, position: Position(0), logits: &logits, shortlist: None, state: &[] };
+        Observed { expected: TokenId(u32::from(!right)), said: observer.observe(&view).expect("finite logits") }
+    }
+
+    #[test]
+    fn an_exit_gets_the_measure_by_which_it_emits_most() {
+        // Wrong where two tokens are likely, although the first of them is likelier than where it is right.
+        let text: Vec<Observed> = (0..20)
+            .map(|at| if at < 2 { seen([0.55, 0.44, 0.01], false) } else { seen([0.5, 0.25, 0.25], true) })
+            .collect();
+        let record = ExitRecord { exit: ExitNumber::Two, info: ExitInfo::default(), texts: vec![text; 40] };
+        let findings = find(&[record], None, (0.97, 0.95)).expect("a target");
+        let told: Vec<_> = findings.iter().map(|found| (found.of.1, found.chosen, found.kept)).collect();
+        assert_eq!(told[0], (ConfidenceMeasure::Margin, true, true));
+        assert_eq!(findings[0].emitted, 40 * 18);
+        assert!(told[1..].iter().all(|(_, chosen, kept)| !chosen && !kept), "{told:?}");
     }
 
     #[test]

@@ -9,10 +9,7 @@ use collm_core::{
 use collm_engine::{Engine, Head, Shape};
 
 use super::{EdgeExecutor, Working};
-use crate::{
-    ExecError, SCORED_ROWS_MAX,
-    check::{Check, shortlist_serves},
-};
+use crate::{ExecError, SCORED_ROWS_MAX, check::Check};
 
 /// A row to score, and the job that asks for it.
 type Wanted<'a> = (usize, &'a Scoring);
@@ -34,14 +31,13 @@ impl<E: Engine> EdgeExecutor<E> {
         }
     }
 
-    /// What is to be scored in a scope, and the states of it. Where no shortlist is made, or it does not serve, everything is scored.
+    /// What is to be scored in a scope, and the states of it. Where no shortlist is made, everything is scored.
     fn wanted_in<'a>(&self, scope: Scope, head: Head, working: &mut [Working<'a>]) -> (Vec<Wanted<'a>>, Vec<f32>) {
         let has_shortlist = self.engine.shortlist(head).is_some();
         let mut wanted = Vec::new();
         let mut states = Vec::new();
         for (index, Working { job, states: of_job, result }) in working.iter_mut().enumerate() {
-            let brief = has_shortlist && job.scores.iter().all(shortlist_serves);
-            let job_scope = if brief { job.scope } else { Scope::Full };
+            let job_scope = if has_shortlist { job.scope } else { Scope::Full };
             if result.is_ok() && job_scope == scope {
                 wanted.extend(job.scores.iter().map(|scoring| (index, scoring)));
                 states.append(of_job);

@@ -12,6 +12,17 @@ pub(super) fn optional(gguf: &Gguf, name: &str, shape: Shape) -> Result<Option<V
     gguf.tensor(name).map(|tensor| finite(&tensor)).transpose()
 }
 
+/// The same of a tensor that must be there and may be large: nobody wants its numbers.
+pub(super) fn check(gguf: &Gguf, name: &str, shape: Shape) -> Result<(), ExitsFault> {
+    check_tensor(gguf, name.to_owned(), Expected { name: "", shape, required: true })?;
+    let tensor = gguf.tensor(name).ok_or_else(|| TensorError::Missing(name.to_owned()))?;
+    match values::are_finite(&tensor) {
+        Some(true) => Ok(()),
+        Some(false) => Err(not_finite(name)),
+        None => Err(TensorError::Type { name: name.to_owned(), ty: tensor.ty }.into()),
+    }
+}
+
 /// The same of a tensor that must be there.
 pub(super) fn required(gguf: &Gguf, name: &str, shape: Shape) -> Result<Vec<f32>, ExitsFault> {
     optional(gguf, name, shape)?.ok_or_else(|| TensorError::Missing(name.to_owned()).into())
@@ -23,5 +34,9 @@ fn finite(tensor: &TensorView<'_>) -> Result<Vec<f32>, ExitsFault> {
     if values.iter().all(|value| value.is_finite()) {
         return Ok(values);
     }
-    Err(ExitsFault::Values { name: name(), reason: "holds a number that is not finite" })
+    Err(not_finite(tensor.name))
+}
+
+fn not_finite(name: &str) -> ExitsFault {
+    ExitsFault::Values { name: name.to_owned(), reason: "holds a number that is not finite" }
 }

@@ -24,6 +24,8 @@ pub(crate) const KEYS_TYPE: TensorType = TensorType::Q8_0;
 pub(super) const RANK_STEP: u64 = 32;
 /// What the gate's features look at.
 const LENGTH_MIN: u32 = 8;
+/// Many times what any exit needs: every token on it takes a row of the LM head as floats.
+const LENGTH_MAX: u32 = 4096;
 
 /// Whose exits they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +46,7 @@ pub(super) fn read(gguf: &Gguf, exit: ExitNumber) -> Result<Option<u32>, ExitsFa
     let key = length_key(exit);
     let Some(value) = gguf.value(&key) else { return Ok(None) };
     let length = value.as_u64().and_then(|length| u32::try_from(length).ok());
-    length.filter(|length| *length >= LENGTH_MIN).map(Some).ok_or(ExitsFault::Key(key))
+    length.filter(|length| (LENGTH_MIN..=LENGTH_MAX).contains(length)).map(Some).ok_or(ExitsFault::Key(key))
 }
 
 /// Checks the matrices of a shortlist of `length` tokens against the model, and returns the names that they may have.
@@ -69,11 +71,11 @@ pub(super) fn check(
         });
     }
     let rank = rank as u32;
-    fitted::required(gguf, &query, Shape::Matrix(h.width, rank))?;
+    fitted::check(gguf, &query, Shape::Matrix(h.width, rank))?;
     let (other, shape) = match home {
         Home::File => (key, Shape::Matrix(h.width, rank)),
         Home::Part => (keys, Shape::Matrix(rank, h.vocabulary)),
     };
-    fitted::required(gguf, &other, shape)?;
+    fitted::check(gguf, &other, shape)?;
     Ok(vec![query, other])
 }

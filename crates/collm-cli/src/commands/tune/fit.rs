@@ -23,6 +23,7 @@ use collm_tune::{
 use super::Subject;
 use crate::{
     args::TuneArgs,
+    failure::usage,
     models,
     ui::{self, progress::ProgressMode},
 };
@@ -41,18 +42,25 @@ pub(super) fn run(
     out: &Path,
     progress: ProgressMode,
 ) -> anyhow::Result<()> {
-    let mut draft = match &args.refit {
-        Some(path) => kept(path, subject)?,
+    let width = subject.file.hyperparameters().width;
+    if args.shortlist_rank > width {
+        return usage(format!("--shortlist-rank {} is above the model's width, {width}", args.shortlist_rank));
+    }
+    let mut draft = match &subject.refitted {
+        Some(exits) => ExitsDraft::of(exits),
         None => Fitted::of(args)?.draft(args, subject, corpus, progress)?,
     };
     fit_shortlist(args, subject, corpus, &mut draft, progress)?;
     let part = edge_part(&draft, subject, &args.work, progress)?;
     let mut step = progress.step("fitting the gate");
     let gate = gate::fit(&part, corpus, subject.reading(), args.seed, |now| step.count(now.read, now.texts))?;
-    step.done(&format!("(shortlists have {:.2} % of the exit's tokens) took", 100.0 * gate.listed));
+    step.done(&format!(
+        "(shortlists have {:.2} % of the exit's tokens in text that nothing was fitted to) took",
+        100.0 * gate.listed
+    ));
     let exit = draft.exit_mut(ExitNumber::Two);
     let (gate, shortlist) = (Some(gate.weights), exit.shortlist);
-    // A threshold that was there keeps its promise with another gate only.
+    // A threshold that was there was found with another gate, and promises nothing with this one.
     *exit = ExitInfo { gate, shortlist, measure: ConfidenceMeasure::Gate, ..ExitInfo::default() };
     draft.write(out)?;
     ui::print::line(format_args!(
@@ -84,16 +92,9 @@ fn fit_shortlist(
     let (width, length) = (h.width as usize, args.shortlist.min(h.vocabulary));
     let mut step = progress.step("fitting the shortlist");
     let show = |done, of| step.count(done, of);
-    let factors = shortlist::fit(&part, corpus, subject.reading(), args.shortlist_rank, show)?;
+    let factors = shortlist::fit(&part, corpus, subject.reading(), args.shortlist_rank as usize, show)?;
     step.done("took");
     Ok(exits::set_shortlist(draft, length, width, &factors)?)
-}
-
-/// A draft of all that the exits file at `path` has.
-fn kept(path: &Path, subject: &Subject) -> anyhow::Result<ExitsDraft> {
-    let exits = ExitsFile::open(path)?;
-    exits.check(subject.file.hyperparameters(), subject.digest)?;
-    Ok(ExitsDraft::of(&exits))
 }
 
 impl<'a> Fitted<'a> {
@@ -113,7 +114,7 @@ impl<'a> Fitted<'a> {
         let vocabulary = subject.file.hyperparameters().vocabulary as usize;
         let config = HealConfig {
             rank: args.rank as usize,
-            classes: Some(Frequencies::of(corpus, vocabulary).most_frequent(args.classes)),
+            classes: Some(Frequencies::of(corpus, vocabulary).most_frequent(args.classes as usize)),
             quantize: self.tail_type,
             learning_rate: args.learning_rate,
             top_weight: TOP_WEIGHT,

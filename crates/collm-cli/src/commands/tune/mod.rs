@@ -7,7 +7,7 @@ use std::{fs, path::Path, sync::Arc, thread};
 
 use anyhow::{Context as _, ensure};
 use collm_ggml::Threads;
-use collm_model::{Digest, Holding, ModelFile, gguf::TensorType};
+use collm_model::{Digest, ExitsFile, Holding, ModelFile, gguf::TensorType};
 use collm_tune::{
     Corpus, Teacher, TeacherOptions,
     corpus::CorpusWriter,
@@ -41,6 +41,8 @@ struct Subject {
     digest: Digest,
     upload_at: u32,
     threads: Threads,
+    /// Exits of which something is to be fitted anew.
+    refitted: Option<ExitsFile>,
 }
 
 pub(super) fn run(args: &TuneArgs, progress: ProgressMode) -> anyhow::Result<()> {
@@ -73,13 +75,19 @@ impl Subject {
         let model = models::locate(&args.model, progress)?;
         let file = Arc::new(models::open(&model.path)?);
         ensure!(*file.holding() == Holding::Whole, "{} is a part; name the whole model", model.path.display());
-        let Some(upload_at) = args.upload_at.or_else(|| model.alias().map(|alias| alias.preset().upload_at)) else {
+        let refitted = args.refit.as_deref().map(ExitsFile::open).transpose()?;
+        let of_exits = refitted.as_ref().map(|exits| exits.cut().upload_at);
+        let of_preset = || model.alias().map(|alias| alias.preset().upload_at);
+        let Some(upload_at) = of_exits.or(args.upload_at).or_else(of_preset) else {
             return usage(format!("{} has no preset; say after which layer to upload: --upload-at N", model.reference));
         };
         let digest = parts::digest(&file, progress);
         let available = thread::available_parallelism().map_or(1, usize::from);
         let threads = Threads::unbound(args.threads.map_or(available, |threads| threads as usize));
-        Ok(Self { model, file, digest, upload_at, threads })
+        if let Some(exits) = &refitted {
+            exits.check(file.hyperparameters(), digest)?;
+        }
+        Ok(Self { model, file, digest, upload_at, threads, refitted })
     }
 
     /// How text is read: positions of a text at most, and the threads that read it.
@@ -90,7 +98,8 @@ impl Subject {
     /// What an exit's check costs, as a share of the LM head: by the products that it makes.
     fn check_share(&self, args: &TuneArgs) -> f64 {
         let h = self.file.hyperparameters();
-        args.shortlist_rank as f64 / f64::from(h.width) + f64::from(args.shortlist) / f64::from(h.vocabulary)
+        let length = args.shortlist.min(h.vocabulary);
+        f64::from(args.shortlist_rank) / f64::from(h.width) + f64::from(length) / f64::from(h.vocabulary)
     }
 }
 

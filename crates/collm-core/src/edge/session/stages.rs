@@ -123,8 +123,10 @@ impl Session {
     /// What a check covers whose guess is taken from `threshold` on, and below it if `is_last`.
     fn scope(&self, threshold: Threshold, is_last: bool) -> Scope {
         let sampling = &self.request.sampling;
-        // A biased token may be the likeliest without being on any list, and probabilities are of the whole vocabulary.
-        let looks_beyond = sampling.log_probs.is_some()
+        // A biased token may be the likeliest without being on any list, heat makes unlikely tokens likely, and probabilities are of the
+        // whole vocabulary.
+        let looks_beyond = sampling.temperature > 1.0
+            || sampling.log_probs.is_some()
             || !sampling.bias.is_empty()
             || sampling.grammar.is_some()
             || self.request.score_prompt;
