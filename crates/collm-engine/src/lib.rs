@@ -97,9 +97,8 @@ impl ScoredRow<'_> {
     /// Gives the tokens of the shortlist the logits that they have there in all of the vocabulary, too, if it was scored: so that a token
     /// has one logit, whatever was scored beside it.
     pub fn unify(&mut self) {
-        let Some(shortlist) = self.shortlist.as_ref().filter(|_| !self.logits.is_empty()) else { return };
-        for (token, logit) in shortlist.tokens.iter().zip(&*shortlist.logits) {
-            self.logits[token.0 as usize] = *logit;
+        if let Some(shortlist) = self.shortlist.as_ref().filter(|_| !self.logits.is_empty()) {
+            shortlist.write_to(self.logits);
         }
     }
 }
@@ -111,6 +110,15 @@ pub struct Shortlist<'a> {
     pub tokens: &'a [TokenId],
     /// One a token.
     pub logits: &'a mut [f32],
+}
+
+impl Shortlist<'_> {
+    /// Puts each logit at its token's place among those of the whole vocabulary.
+    pub fn write_to(&self, logits: &mut [f32]) {
+        for (token, logit) in self.tokens.iter().zip(&*self.logits) {
+            logits[token.0 as usize] = *logit;
+        }
+    }
 }
 
 impl Scores {

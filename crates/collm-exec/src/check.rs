@@ -11,7 +11,7 @@ use collm_core::{
     sampling::{LogitsError, Scored, Scoring, choose, choose_within},
 };
 
-use collm_engine::{Head, ScoredRow, Shortlist};
+use collm_engine::{Head, ScoredRow};
 
 use crate::gate::{Gate, features_of};
 
@@ -106,7 +106,10 @@ impl Check<'_> {
         } else if constraint.is_none() && is_best(scoring) {
             choose(shortlist.logits, scoring).map(|scored| of_shortlist(scored, shortlist.tokens))
         } else {
-            spread(&shortlist, self.vocabulary, spare);
+            // Damaged logits stay damaged, and are refused with the row.
+            spare.clear();
+            spare.resize(self.vocabulary, NOT_SCORED);
+            shortlist.write_to(spare);
             choose_within(spare, scoring, constraint)
         };
         scored.map(|scored| with_confidence(scored, confidence))
@@ -149,18 +152,10 @@ fn of_shortlist(mut scored: Scored, shortlist: &[TokenId]) -> Scored {
     scored
 }
 
-/// The logits of a shortlist at their places in the vocabulary. Damaged ones stay damaged, and are refused with the row.
-fn spread(listed: &Shortlist<'_>, vocabulary: usize, row: &mut Vec<f32>) {
-    row.clear();
-    row.resize(vocabulary, NOT_SCORED);
-    for (token, &logit) in listed.tokens.iter().zip(&*listed.logits) {
-        row[token.0 as usize] = logit;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use collm_core::sampling::Sampling;
+    use collm_engine::Shortlist;
 
     use super::*;
 

@@ -159,15 +159,16 @@ impl Device {
         }
     }
 
-    /// The first operation of a graph that the device cannot run, by name. It would abort on it.
-    pub(crate) fn unsupported(&self, graph: *mut sys::ggml_cgraph) -> Option<String> {
+    /// Refuses a graph with an operation that the device cannot run, by name. It would abort on it.
+    pub(crate) fn check(&self, graph: *mut sys::ggml_cgraph) -> Result<(), LoadError> {
         // SAFETY: the graph's context lives; indexes are below the count; operation names are static strings.
-        unsafe {
+        let unsupported = unsafe {
             (0..sys::ggml_graph_n_nodes(graph)).map(|index| sys::ggml_graph_node(graph, index)).find_map(|node| {
                 let supported = sys::ggml_backend_dev_supports_op(self.handle.0.as_ptr(), node);
                 (!supported).then(|| text(sys::ggml_op_desc(node)))
             })
-        }
+        };
+        unsupported.map_or(Ok(()), |operation| Err(LoadError::Operation(operation)))
     }
 
     /// Runs a placed graph to its end.

@@ -125,9 +125,7 @@ impl Graphs {
     pub(crate) fn check(device: &Device, view: StackView<'_>) -> Result<(), LoadError> {
         for count in [1, 2] {
             let graph = StackGraph::build(view, &[SpanRows { first: 0, count }], view.memory.context());
-            if let Some(operation) = device.unsupported(graph.graph) {
-                return Err(LoadError::Operation(operation));
-            }
+            device.check(graph.graph)?;
         }
         Ok(())
     }

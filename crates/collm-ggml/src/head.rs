@@ -151,16 +151,9 @@ impl HeadRunner {
         Self { weights, width, single: [None, None], passing }
     }
 
-    /// Whether the device can run the head's graphs, of one row and of several.
+    /// Whether the device can run the head's graphs, of one row and of several. Those of the full scope have all steps of the others.
     pub(crate) fn check(device: &Device, weights: &HeadWeights, width: usize) -> Result<(), LoadError> {
-        let scopes = [Scope::Full, Scope::Shortlist].into_iter().take(1 + usize::from(weights.shortlist.is_some()));
-        for (scope, rows) in scopes.flat_map(|scope| [(scope, 1), (scope, 2)]) {
-            let graph = HeadGraph::build(weights, scope, width, rows);
-            if let Some(operation) = device.unsupported(graph.graph) {
-                return Err(LoadError::Operation(operation));
-            }
-        }
-        Ok(())
+        [1, 2].into_iter().try_for_each(|rows| device.check(HeadGraph::build(weights, Scope::Full, width, rows).graph))
     }
 
     pub(crate) fn shortlist(&self) -> Option<usize> {

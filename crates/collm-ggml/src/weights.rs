@@ -85,10 +85,10 @@ impl<'a> Loader<'a> {
     /// A matrix to multiply with, in the device's fastest layout for it.
     pub(crate) fn matrix(&mut self, view: &TensorView<'a>) -> Result<Tensor, LoadError> {
         let layout = self.layout_of(view)?;
-        let tensor = self.context.tensor_2d(type_id(view.ty), length(view.dims[0]), length(view.dims[1]));
         if layout == self.device.own_layout() {
-            return self.place(tensor, view);
+            return self.table(view);
         }
+        let tensor = self.context.tensor_2d(type_id(view.ty), length(view.dims[0]), length(view.dims[1]));
         self.copies.push(PlannedCopy { tensor, layout, sources: vec![view.data] });
         Ok(tensor)
     }

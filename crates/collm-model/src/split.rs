@@ -9,5 +9,5 @@ mod plan;
 mod requantize;
 
 pub use layer_list::{LayerListError, format_layer_list, parse_layer_list};
-pub use plan::{PartPlan, SplitError, SplitOptions, SplitPlan, plan};
+pub use plan::{PartPlan, SplitError, SplitOptions, SplitPlan, plan, stored_type};
 pub use requantize::Requantize;

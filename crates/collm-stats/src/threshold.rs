@@ -67,6 +67,13 @@ impl Target {
         Ok(Self { error_max: 1.0 - agreement, confidence })
     }
 
+    /// What each of `tries` promises is to be held to, so that the best of them keeps this one: each may fail so much more rarely
+    /// (Bonferroni).
+    #[must_use]
+    pub fn best_of(self, tries: usize) -> Self {
+        Self { confidence: 1.0 - (1.0 - self.confidence) / tries.max(1) as f64, ..self }
+    }
+
     /// The largest share of errors among emitted guesses.
     pub fn error_max(self) -> f64 {
         self.error_max
@@ -142,6 +149,15 @@ fn sequence(risk: &RiskCoverage, target: Target) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_best_of_several_is_held_to_a_surer_promise() {
+        let target = Target::new(0.97, 0.95).unwrap();
+        assert_eq!([target.best_of(0), target.best_of(1)].map(|one| (one.confidence() * 1e9).round()), [0.95e9; 2]);
+        let one_of_four = target.best_of(4);
+        assert!((one_of_four.confidence() - 0.9875).abs() < 1e-12, "{one_of_four:?}");
+        assert_eq!(one_of_four.error_max(), target.error_max());
+    }
 
     fn target(agreement: f64) -> Target {
         Target::new(agreement, 0.95).expect("a usable target")

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use collm_model::gguf::TensorType;
+use collm_model::split::stored_type;
 use collm_model::{Architecture, Hyperparameters, LayerName, ModelFile, RopeScaling};
 
 use crate::config::HealConfig;
@@ -207,9 +208,8 @@ impl Frozen {
     ) -> Result<Self, HealError> {
         let name = layer.tensor(&format!("{stem}.weight"));
         let tensor = file.tensor(&name).expect("a whole model has every layer");
-        let row = tensor.dims[0];
-        let stored = quantize.filter(|ty| ty.row_bytes(row).is_some()).unwrap_or(tensor.ty);
-        let values = Matrix::new(weights::values(converter, &name, &tensor)?, row as usize);
+        let stored = stored_type(&tensor, quantize);
+        let values = Matrix::new(weights::values(converter, &name, &tensor)?, tensor.dims[0] as usize);
         let bias = weights::vector(file, &layer.tensor(&format!("{stem}.bias"))).map(Arc::from);
         Ok(Self { name, values, stored, bias })
     }

@@ -45,12 +45,11 @@ pub fn fit(
     mut show: impl FnMut(Reading),
 ) -> Result<GateFit, TuneError> {
     let mut texts = Texts::of(part, corpus, (context, threads), &mut show)?;
-    let learnt = texts.examples(Share::Train)?;
-    texts.forget_listed();
-    let judged = texts.examples(Share::HeldBack)?;
+    let (learnt, _) = texts.examples(Share::Train)?;
+    let (judged, listed) = texts.examples(Share::HeldBack)?;
     let fitted = fit_gate(&learnt, &judged, seed).ok_or(TuneError::TooLittleText("the gate"))?;
-    let examples = texts.examples(Share::Calibration)?;
-    let listed = texts.listed();
+    let (examples, more_listed) = texts.examples(Share::Calibration)?;
+    let listed = (listed + more_listed) as f64 / (judged.len() + examples.len()) as f64;
     let width = part.hyperparameters().width as usize;
     let gate = Gate::new(fitted.weights.clone(), width)?;
     let score = |example: &GateExample| (f64::from(gate.score(&example.state, &example.features)), example.right);
@@ -67,8 +66,6 @@ struct Texts<'a> {
     watcher: Watcher,
     progress: Reading,
     show: &'a mut dyn FnMut(Reading),
-    positions: usize,
-    listed: usize,
 }
 
 impl<'a> Texts<'a> {
@@ -79,7 +76,7 @@ impl<'a> Texts<'a> {
         show: &'a mut dyn FnMut(Reading),
     ) -> Result<Self, TuneError> {
         let watcher = Watcher::load(part, context, threads)?;
-        let mut all = Self { corpus, context, watcher, progress: Reading::default(), show, positions: 0, listed: 0 };
+        let mut all = Self { corpus, context, watcher, progress: Reading::default(), show };
         let shares = [Share::Train, Share::HeldBack, Share::Calibration];
         all.progress.texts = shares.map(|share| all.share(share).count()).iter().sum();
         Ok(all)
@@ -90,8 +87,9 @@ impl<'a> Texts<'a> {
         self.corpus.share(share).filter(move |text| text.tokens.len() <= context)
     }
 
-    fn examples(&mut self, share: Share) -> Result<Vec<GateExample>, TuneError> {
-        let mut examples = Vec::new();
+    /// Of a share, and how many of the positions have the likeliest token of all in their shortlist.
+    fn examples(&mut self, share: Share) -> Result<(Vec<GateExample>, usize), TuneError> {
+        let (mut examples, mut listed) = (Vec::new(), 0);
         for text in self.share(share) {
             (self.show)(self.progress);
             self.progress.read += 1;
@@ -99,21 +97,10 @@ impl<'a> Texts<'a> {
                 continue;
             }
             let seen = self.watcher.read(text)?;
-            self.positions += seen.len();
-            self.listed += seen.iter().filter(|seen| seen.listed).count();
+            listed += seen.iter().filter(|seen| seen.listed).count();
             examples.extend(seen.into_iter().map(|seen| seen.example));
         }
-        Ok(examples)
-    }
-
-    /// Begins to count anew.
-    fn forget_listed(&mut self) {
-        (self.positions, self.listed) = (0, 0);
-    }
-
-    /// Share of the positions since then whose shortlist has the likeliest token of all.
-    fn listed(&self) -> f64 {
-        self.listed as f64 / self.positions.max(1) as f64
+        Ok((examples, listed))
     }
 }
 

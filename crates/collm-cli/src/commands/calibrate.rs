@@ -2,7 +2,7 @@
 //!
 //! Exit 2 is asked only where exit 1 did not answer, which is where guessing is harder; so its threshold is looked for at those
 //! positions alone. Unless a measure of confidence is named, each exit gets the one by which it emits most; every measure that is tried
-//! is held to a surer promise for that, so that the one which is taken keeps the promise that was asked for (Bonferroni).
+//! is held to a surer promise for that, so that the one which is taken keeps the promise that was asked for.
 
 use anyhow::{Context as _, bail, ensure};
 use collm_core::{confidence::ConfidenceMeasure, policy::Threshold};
@@ -50,7 +50,7 @@ pub(super) fn run(args: &CalibrateArgs, progress: ProgressMode) -> anyhow::Resul
     let options = subject.options(&args.engine)?;
     let texts = texts(args, &subject, &options, progress)?;
     let records = evidence::observe(&subject.edge, &options, &texts, progress)?;
-    let findings = find(&records, args.confidence, (args.target_agreement, args.sure))?;
+    let findings = find(&records, args.confidence, target)?;
     if args.json {
         ui::print::line(serde_json::to_string_pretty(&findings)?)?;
     } else {
@@ -99,11 +99,7 @@ fn of_sequence(sequence: &collm_tune::Sequence) -> Text {
 }
 
 /// Exit by exit, each at the positions that those before it leave; the one that is chosen for an exit comes first.
-fn find(
-    records: &[ExitRecord],
-    measure: Option<ConfidenceMeasure>,
-    (agreement, sure): (f64, f64),
-) -> anyhow::Result<Vec<Finding>> {
+fn find(records: &[ExitRecord], measure: Option<ConfidenceMeasure>, target: Target) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let mut left: Vec<Vec<bool>> = records
         .first()
@@ -114,7 +110,7 @@ fn find(
             Some(measure) => vec![measure],
             None => record.measures().collect(),
         };
-        let target = Target::new(agreement, 1.0 - (1.0 - sure) / measures.len().max(1) as f64)?;
+        let target = target.best_of(measures.len());
         let mut tried = Vec::new();
         for measure in measures {
             let guesses = record.guesses(measure);
@@ -266,7 +262,7 @@ mod tests {
             .map(|at| if at < 2 { seen([0.55, 0.44, 0.01], false) } else { seen([0.5, 0.25, 0.25], true) })
             .collect();
         let record = ExitRecord { exit: ExitNumber::Two, info: ExitInfo::default(), texts: vec![text; 40] };
-        let findings = find(&[record], None, (0.97, 0.95)).expect("a target");
+        let findings = find(&[record], None, Target::new(0.97, 0.95).expect("a target")).expect("measures");
         let told: Vec<_> = findings.iter().map(|found| (found.of.1, found.chosen, found.kept)).collect();
         assert_eq!(told[0], (ConfidenceMeasure::Margin, true, true));
         assert_eq!(findings[0].emitted, 40 * 18);

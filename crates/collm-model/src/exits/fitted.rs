@@ -8,19 +8,7 @@ use crate::values;
 
 /// The tensor called `name`, if it is there: of this shape, f32, f16 or q8_0 (vectors f32), all its numbers finite.
 pub(super) fn optional(gguf: &Gguf, name: &str, shape: Shape) -> Result<Option<Vec<f32>>, ExitsFault> {
-    check_tensor(gguf, name.to_owned(), Expected { name: "", shape, required: false })?;
-    gguf.tensor(name).map(|tensor| finite(&tensor)).transpose()
-}
-
-/// The same of a tensor that must be there and may be large: nobody wants its numbers.
-pub(super) fn check(gguf: &Gguf, name: &str, shape: Shape) -> Result<(), ExitsFault> {
-    check_tensor(gguf, name.to_owned(), Expected { name: "", shape, required: true })?;
-    let tensor = gguf.tensor(name).ok_or_else(|| TensorError::Missing(name.to_owned()))?;
-    match values::are_finite(&tensor) {
-        Some(true) => Ok(()),
-        Some(false) => Err(not_finite(name)),
-        None => Err(TensorError::Type { name: name.to_owned(), ty: tensor.ty }.into()),
-    }
+    Ok(checked(gguf, name, shape)?.and_then(|tensor| values::decode(&tensor)))
 }
 
 /// The same of a tensor that must be there.
@@ -28,15 +16,18 @@ pub(super) fn required(gguf: &Gguf, name: &str, shape: Shape) -> Result<Vec<f32>
     optional(gguf, name, shape)?.ok_or_else(|| TensorError::Missing(name.to_owned()).into())
 }
 
-fn finite(tensor: &TensorView<'_>) -> Result<Vec<f32>, ExitsFault> {
-    let name = || tensor.name.to_owned();
-    let values = values::decode(tensor).ok_or_else(|| TensorError::Type { name: name(), ty: tensor.ty })?;
-    if values.iter().all(|value| value.is_finite()) {
-        return Ok(values);
-    }
-    Err(not_finite(tensor.name))
+/// The same of a tensor that must be there and may be large, of which nobody wants the numbers.
+pub(super) fn check(gguf: &Gguf, name: &str, shape: Shape) -> Result<(), ExitsFault> {
+    checked(gguf, name, shape)?.map(drop).ok_or_else(|| TensorError::Missing(name.to_owned()).into())
 }
 
-fn not_finite(name: &str) -> ExitsFault {
-    ExitsFault::Values { name: name.to_owned(), reason: "holds a number that is not finite" }
+fn checked<'a>(gguf: &'a Gguf, name: &str, shape: Shape) -> Result<Option<TensorView<'a>>, ExitsFault> {
+    check_tensor(gguf, name.to_owned(), Expected { name: "", shape, required: false })?;
+    let Some(tensor) = gguf.tensor(name) else { return Ok(None) };
+    let name = name.to_owned();
+    match values::are_finite(&tensor) {
+        Some(true) => Ok(Some(tensor)),
+        Some(false) => Err(ExitsFault::Values { name, reason: "holds a number that is not finite" }),
+        None => Err(TensorError::Type { name, ty: tensor.ty }.into()),
+    }
 }

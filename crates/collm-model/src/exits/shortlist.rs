@@ -18,10 +18,8 @@ pub(super) const QUERY: &str = "shortlist.query.weight";
 pub(crate) const KEY: &str = "shortlist.key.weight";
 /// The keys of all tokens, `[r, vocabulary]`.
 pub(crate) const KEYS: &str = "shortlist.keys.weight";
-/// How an edge part stores [`KEYS`], and so the numbers that a rank must be a multiple of.
+/// How an edge part stores [`KEYS`]: a rank must be whole blocks of it.
 pub(crate) const KEYS_TYPE: TensorType = TensorType::Q8_0;
-/// Block of [`KEYS_TYPE`].
-pub(super) const RANK_STEP: u64 = 32;
 /// What the gate's features look at.
 const LENGTH_MIN: u32 = 8;
 /// Many times what any exit needs: every token on it takes a row of the LM head as floats.
@@ -64,7 +62,7 @@ pub(super) fn check(
     let [query, key, keys] = [QUERY, KEY, KEYS].map(|suffix| exit.tensor(suffix));
     let Some(tensor) = gguf.tensor(&query) else { return Err(TensorError::Missing(query).into()) };
     let rank = tensor.dims[1];
-    if !rank.is_multiple_of(RANK_STEP) || !(1..=u64::from(h.width)).contains(&rank) {
+    if KEYS_TYPE.row_bytes(rank).is_none() || !(1..=u64::from(h.width)).contains(&rank) {
         return Err(ExitsFault::Values {
             name: query,
             reason: "has a rank that is no multiple of 32, or above the width",

@@ -465,16 +465,18 @@ impl<'a> PartPlan<'a> {
         delta: Option<Delta<'a>>,
         requantize: Option<TensorType>,
     ) -> Result<(), WriteError> {
-        let ty = requantize.filter(|&ty| is_matrix(&source) && ty.row_bytes(source.dims[0]).is_some());
-        let ty = ty.unwrap_or(source.ty);
+        let ty = stored_type(&source, requantize);
         self.writer.add_tensor(&name, ty, source.stated_dims())?;
         self.tensors.insert(name, PlannedCopy { source, change: delta.map(Change::Delta), ty });
         Ok(())
     }
 }
 
-fn is_matrix(tensor: &TensorView<'_>) -> bool {
-    tensor.stated_dims().len() > 1
+/// The type that a part stores a tensor in where `requantize` is asked for: matrices alone change, and only those whose rows are whole
+/// blocks of the type.
+pub fn stored_type(source: &TensorView<'_>, requantize: Option<TensorType>) -> TensorType {
+    let is_matrix = source.stated_dims().len() > 1;
+    requantize.filter(|ty| is_matrix && ty.row_bytes(source.dims[0]).is_some()).unwrap_or(source.ty)
 }
 
 /// The same for all spellings of a path, also of a file that is not there yet.

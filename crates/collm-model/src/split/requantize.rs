@@ -44,9 +44,7 @@ pub(super) fn write_merged(
     out: &mut dyn Write,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let [row, rank] = [tensor.dims[0], delta.b.dims[0]].map(|values| values as usize);
-    let unreadable = || format!("a delta of type {} cannot be read", delta.a.ty);
-    let a = values::decode(&delta.a).ok_or_else(unreadable)?;
-    let b = values::decode(&delta.b).ok_or_else(unreadable)?;
+    let (a, b) = (numbers(&delta.a)?, numbers(&delta.b)?);
     let chunk_rows = chunk_rows(tensor);
     for (rows, b) in tensor.data.chunks(chunk_rows * row_bytes(tensor)).zip(b.chunks(chunk_rows * rank)) {
         let mut weights = floats(requantize, tensor, rows)?;
@@ -67,16 +65,20 @@ pub(super) fn write_product(
     to: TensorType,
     out: &mut dyn Write,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let [row, rank] = matrix.dims[..2].try_into().map(|dims: [u64; 2]| dims.map(|values| values as usize))?;
-    let factors = values::decode(matrix).ok_or_else(|| format!("a matrix of type {} cannot be read", matrix.ty))?;
+    let (row, factors) = (matrix.dims[0] as usize, numbers(matrix)?);
     for rows in tensor.data.chunks(chunk_rows(tensor) * row_bytes(tensor)) {
         let weights = floats(requantize, tensor, rows)?;
         let products =
             weights.chunks_exact(row).flat_map(|weights| factors.chunks_exact(row).map(|factor| dot(weights, factor)));
         let products = values::encode_f32(&products.collect::<Vec<f32>>());
-        out.write_all(&requantize.requantize(TensorType::F32, to, rank as u64, &products)?)?;
+        out.write_all(&requantize.requantize(TensorType::F32, to, matrix.dims[1], &products)?)?;
     }
     Ok(())
+}
+
+/// Of a tensor that was fitted.
+fn numbers(fitted: &TensorView<'_>) -> Result<Vec<f32>, String> {
+    values::decode(fitted).ok_or_else(|| format!("{} of type {} cannot be read", fitted.name, fitted.ty))
 }
 
 fn row_bytes(tensor: &TensorView<'_>) -> usize {

@@ -55,7 +55,7 @@ pub(in crate::commands) fn observe(
     texts: &[Text],
     progress: ProgressMode,
 ) -> anyhow::Result<Vec<ExitRecord>> {
-    let mut observers = ExitObserver::of_part(edge)?;
+    let observers = ExitObserver::of_part(edge)?;
     let record = |observer: &ExitObserver| ExitRecord {
         exit: observer.exit,
         info: observer.info.clone(),
@@ -69,7 +69,7 @@ pub(in crate::commands) fn observe(
         step.count(index, texts.len());
         let mut see = |view: View<'_>| {
             let expected = text.expected[view.position.index() + 1 - text.prompt.len()];
-            let pairs = observers.iter_mut().zip(&mut records);
+            let pairs = observers.iter().zip(&mut records);
             for (observer, record) in pairs.filter(|(observer, _)| observer.head() == view.head) {
                 record.texts[index].push(Observed { expected, said: observer.observe(&view)? });
             }

@@ -79,24 +79,6 @@ struct Fitted<'a> {
     tail_type: Option<TensorType>,
 }
 
-/// Has the draft's exit make shortlists.
-fn fit_shortlist(
-    args: &TuneArgs,
-    subject: &Subject,
-    corpus: &Corpus,
-    draft: &mut ExitsDraft,
-    progress: ProgressMode,
-) -> anyhow::Result<()> {
-    let part = edge_part(draft, subject, &args.work, progress)?;
-    let h = part.hyperparameters();
-    let (width, length) = (h.width as usize, args.shortlist.min(h.vocabulary));
-    let mut step = progress.step("fitting the shortlist");
-    let show = |done, of| step.count(done, of);
-    let factors = shortlist::fit(&part, corpus, subject.reading(), args.shortlist_rank as usize, show)?;
-    step.done("took");
-    Ok(exits::set_shortlist(draft, length, width, &factors)?)
-}
-
 impl<'a> Fitted<'a> {
     fn of(args: &'a TuneArgs) -> anyhow::Result<Self> {
         let tail_type = args.tail_type.as_deref().map(str::parse).transpose().context("--tail-type is not usable")?;
@@ -161,6 +143,24 @@ impl<'a> Fitted<'a> {
         };
         Ok(exits::draft(cut, deltas.as_ref())?)
     }
+}
+
+/// Has the draft's exit make shortlists.
+fn fit_shortlist(
+    args: &TuneArgs,
+    subject: &Subject,
+    corpus: &Corpus,
+    draft: &mut ExitsDraft,
+    progress: ProgressMode,
+) -> anyhow::Result<()> {
+    let part = edge_part(draft, subject, &args.work, progress)?;
+    let h = part.hyperparameters();
+    let (width, length) = (h.width as usize, args.shortlist.min(h.vocabulary));
+    let mut step = progress.step("fitting the shortlist");
+    let show = |done, of| step.count(done, of);
+    let factors = shortlist::fit(&part, corpus, subject.reading(), args.shortlist_rank as usize, show)?;
+    step.done("took");
+    Ok(exits::set_shortlist(draft, length, width, &factors)?)
 }
 
 /// The text as healing takes it.
