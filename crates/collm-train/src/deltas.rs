@@ -1,5 +1,6 @@
 //! What was learnt, ready to be written into a file of exits.
 
+use crate::ExitMap;
 use crate::layer::{GAINS, MATRICES};
 use crate::parameters::{Parameter, find, tail_name};
 use crate::tail::{EXIT_MAP, EXIT_MAP_BIAS, EXIT_NORM};
@@ -35,8 +36,8 @@ pub struct LayerDelta {
 pub struct ExitDelta {
     /// Gain of its norm, one value for each of a state.
     pub norm: Vec<f32>,
-    /// Affine map behind the norm: `width` rows of `width` values (a row for each result), and the bias.
-    pub map: Option<(Vec<f32>, Vec<f32>)>,
+    /// Affine map behind the norm.
+    pub map: Option<ExitMap>,
 }
 
 /// Everything that was learnt.
@@ -65,7 +66,7 @@ impl Deltas {
             layers: (0..layers).map(layer).collect(),
             exit: ExitDelta {
                 norm: values(EXIT_NORM).expect("made for every tail"),
-                map: values(EXIT_MAP).zip(values(EXIT_MAP_BIAS)),
+                map: values(EXIT_MAP).zip(values(EXIT_MAP_BIAS)).map(|(weight, bias)| ExitMap { weight, bias }),
             },
         }
     }

@@ -6,8 +6,8 @@
 //! of `ops`), whose backward pass is nothing but plain matrix products. Every thread runs pieces of its own, since two
 //! products side by side are far faster than one product on two threads.
 //!
-//! Beside it, [`fit_shortlist`] finds what tells the likeliest tokens cheaply, and [`fit_gate`] learns to tell right guesses from
-//! wrong ones.
+//! Beside it, [`fit_map`] has an early layer speak to the LM head, [`fit_shortlist`] finds what tells the likeliest tokens cheaply, and
+//! [`fit_gate`] learns to tell right guesses from wrong ones.
 //!
 //! Top-down: [`Healer`] (`healer`) takes [`Piece`]s and makes [`Deltas`]; `tail` is the network, `loss` the objective,
 //! `parameters` and `optimizer` what learns, `checkpoint` how a run survives. Deliberately absent: engines (states and
@@ -23,6 +23,8 @@ mod healer;
 mod lanes;
 mod layer;
 mod loss;
+mod map;
+mod moments;
 mod ops;
 mod optimizer;
 mod parameters;
@@ -39,5 +41,6 @@ pub use error::{CheckpointError, HealError, PieceError};
 pub use gate::{FittedGate, GateExample, fit_gate};
 pub use healer::{Healer, StepReport};
 pub use loss::Score;
+pub use map::{ExitMap, fit_map};
 pub use piece::{Candidates, Piece};
 pub use shortlist::{ShortlistFactors, fit_shortlist};

@@ -11,13 +11,11 @@ use collm_model::ModelFile;
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 
 use crate::HealError;
+use crate::moments::{columns, products, ridged, rows};
 use crate::weights::{self, Converter};
 
 /// Rows of the LM head multiplied at a time.
 const ROWS: usize = 4096;
-
-/// Share of the states' mean moment that is added in every direction, so that directions in which none of them lies have one, too.
-const RIDGE: f64 = 1e-3;
 
 /// The two matrices, `rank` rows of `width` values each.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,20 +41,12 @@ pub fn fit_shortlist(
         return Err(HealError::Config(format!("a shortlist of rank {rank} from {} values of states", states.len())));
     }
     let unfit = || HealError::Config("the states that an exit sees are all zero, or not finite".into());
-    let root = moments(states, width).cholesky().ok_or_else(unfit)?.l();
+    let root = ridged(&columns(states, width)).cholesky().ok_or_else(unfit)?.l();
     let inner = root.tr_mul(&head_moments(file, converter)?) * &root;
     let directions = greatest(inner, rank);
     let key = &root * &directions;
     let query = root.transpose().solve_upper_triangular(&directions).ok_or_else(unfit)?;
     Ok(ShortlistFactors { query: rows(&query), key: rows(&key) })
-}
-
-/// Mean of the products of every state with itself, and a little in every direction.
-fn moments(states: &[f32], width: usize) -> DMatrix<f64> {
-    let count = states.len() / width;
-    let mean = products(states, width) / count as f64;
-    let ridge = RIDGE * mean.trace() / width as f64;
-    mean + DMatrix::identity(width, width) * ridge
 }
 
 /// Of the LM head's rows about their mean. Frequent tokens count no more than others: to weigh them finds fewer of the likeliest.
@@ -67,7 +57,8 @@ fn head_moments(file: &ModelFile, converter: Converter<'_>) -> Result<DMatrix<f6
     let mut moments = DMatrix::zeros(width, width);
     let mut sum = DVector::<f64>::zeros(width);
     for rows in values.chunks(ROWS * width) {
-        moments += products(rows, width);
+        let columns = columns(rows, width);
+        moments += products(&columns, &columns);
         for row in rows.chunks_exact(width) {
             sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
         }
@@ -76,24 +67,12 @@ fn head_moments(file: &ModelFile, converter: Converter<'_>) -> Result<DMatrix<f6
     Ok(moments - &sum * sum.transpose() / tokens)
 }
 
-/// The sum of the products of every row with itself.
-fn products(rows: &[f32], width: usize) -> DMatrix<f64> {
-    // A matrix of columns, each a row of ours.
-    let columns = DMatrix::from_column_slice(width, rows.len() / width, &rows[..rows.len() / width * width]);
-    (&columns * columns.transpose()).map(f64::from)
-}
-
 /// The eigenvectors of the `count` greatest eigenvalues, the greatest first, as columns.
 fn greatest(matrix: DMatrix<f64>, count: usize) -> DMatrix<f64> {
     let SymmetricEigen { eigenvectors, eigenvalues } = SymmetricEigen::new(matrix);
     let mut order: Vec<usize> = (0..eigenvalues.len()).collect();
     order.sort_by(|one, other| eigenvalues[*other].total_cmp(&eigenvalues[*one]));
     eigenvectors.select_columns(&order[..count])
-}
-
-/// The columns of a matrix, one after the other.
-fn rows(columns: &DMatrix<f64>) -> Vec<f32> {
-    columns.iter().map(|value| *value as f32).collect()
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub struct CostModel {
     pub tail_us: f64,
     /// Each layer of the tail.
     pub layer_us: f64,
+    /// The share of its time that a position of the tail takes where several are computed at once.
+    pub together: f64,
     /// The LM head over the whole vocabulary.
     pub head_us: f64,
 }
@@ -50,23 +52,25 @@ impl CostModel {
         let mut model = Bench::load(whole, upload_at)?;
         let mut tail = Bench::load(tail_source, upload_at)?;
         let layers: Vec<u32> = (upload_at..whole.hyperparameters().layers).collect();
-        let mut times: [Vec<f64>; 5] = Default::default();
+        let mut times: [Vec<f64>; 6] = Default::default();
         for round in 0..=rounds {
             let now = [
-                model.stack(Stack::Lower)?,
-                model.stack(Stack::Upper)?,
+                model.stack(Stack::Lower, 1)?,
+                model.stack(Stack::Upper, 1)?,
                 model.head()?,
-                tail.tail(&layers)?,
-                tail.tail(&layers[..1])?,
+                tail.tail(&layers, 1)?,
+                tail.tail(&layers, POSITIONS)?,
+                tail.tail(&layers[..1], 1)?,
             ];
             // The first round takes memory and reads weights from the file.
             for (times, time) in times.iter_mut().zip(now).filter(|_| round > 0) {
                 times.push(time);
             }
         }
-        let [lower_us, upper_us, head_us, all, one] = times.map(median);
+        let [lower_us, upper_us, head_us, all, all_together, one] = times.map(median);
         let layer_us = ((all - one) / (layers.len().max(2) - 1) as f64).max(0.0);
-        Ok(Self { lower_us, upper_us, head_us, layer_us, tail_us: (one - layer_us).max(0.0) })
+        let tail_us = (one - layer_us).max(0.0);
+        Ok(Self { lower_us, upper_us, head_us, layer_us, tail_us, together: all_together / all })
     }
 
     /// The whole model's time.
@@ -77,13 +81,27 @@ impl CostModel {
     /// The time of an edge part with a tail of so many layers, whose check costs a share `check` of the LM head: all steps, one after
     /// the other.
     pub fn edge_us(&self, tail_layers: usize, check: f64) -> f64 {
-        let tail = if tail_layers == 0 { 0.0 } else { self.tail_us + tail_layers as f64 * self.layer_us };
-        self.lower_us + tail + self.head_us * check
+        self.lower_us + self.tail_time_us(tail_layers) + self.head_us * check
+    }
+
+    fn tail_time_us(&self, layers: usize) -> f64 {
+        if layers == 0 { 0.0 } else { self.tail_us + layers as f64 * self.layer_us }
     }
 
     /// The same as a share of the whole model's time.
     pub fn edge_share(&self, tail_layers: usize, check: f64) -> f64 {
         self.edge_us(tail_layers, check) / self.whole_us()
+    }
+
+    /// What a position that leaves before a tail of so many layers saves, as a share of the whole model's time. Its place in the tail's KV
+    /// is filled when a later position goes deeper, together with others.
+    pub fn deferred_share(&self, tail_layers: usize) -> f64 {
+        self.tail_time_us(tail_layers) * (1.0 - self.together).max(0.0) / self.whole_us()
+    }
+
+    /// An exit's check, as the same share.
+    pub fn check_share(&self, check: f64) -> f64 {
+        self.head_us * check / self.whole_us()
     }
 }
 
@@ -113,17 +131,16 @@ impl Bench {
         Ok(Self { engine, upload_at: upload_at as usize, states, hidden, scores })
     }
 
-    /// With so many positions before, the time of a position.
-    fn stack(&mut self, stack: Stack) -> Result<f64, TuneError> {
+    /// With so many positions before, the time of a position where `rows` are computed at once.
+    fn stack(&mut self, stack: Stack, rows: usize) -> Result<f64, TuneError> {
         debug_assert!(stack != Stack::Lower || self.upload_at > 0);
-        let width = self.engine.shape().width;
         self.engine.truncate(SLOT, 0);
         self.run(stack, 0..DEPTH)?;
         let started = Instant::now();
-        for position in DEPTH..DEPTH + POSITIONS {
-            self.run(stack, position..position + 1)?;
+        for position in (DEPTH..DEPTH + POSITIONS).step_by(rows) {
+            self.run(stack, position..position + rows)?;
         }
-        debug_assert_eq!(self.hidden.len(), width);
+        debug_assert_eq!(self.hidden.len(), rows * self.engine.shape().width);
         Ok(micros(started))
     }
 
@@ -135,9 +152,9 @@ impl Bench {
         Ok(self.engine.run(stack, &rows, input, &mut self.hidden)?)
     }
 
-    fn tail(&mut self, layers: &[u32]) -> Result<f64, TuneError> {
+    fn tail(&mut self, layers: &[u32], rows: usize) -> Result<f64, TuneError> {
         self.engine.change_tail(layers)?;
-        self.stack(Stack::Tail)
+        self.stack(Stack::Tail, rows)
     }
 
     fn head(&mut self) -> Result<f64, TuneError> {
@@ -172,11 +189,14 @@ mod tests {
 
     #[test]
     fn a_part_costs_the_sum_of_its_steps() {
-        let cost = CostModel { lower_us: 100.0, upper_us: 200.0, tail_us: 5.0, layer_us: 10.0, head_us: 80.0 };
+        let cost =
+            CostModel { lower_us: 100.0, upper_us: 200.0, tail_us: 5.0, layer_us: 10.0, together: 0.6, head_us: 80.0 };
         assert_eq!(cost.whole_us(), 380.0);
         assert_eq!(cost.edge_us(3, 0.25), 100.0 + 5.0 + 30.0 + 20.0);
         assert_eq!(cost.edge_us(0, 1.0), 180.0);
         assert_eq!(cost.edge_share(0, 1.0), 180.0 / 380.0);
+        assert_eq!((cost.deferred_share(0), cost.deferred_share(3)), (0.0, 35.0 * 0.4 / 380.0));
+        assert_eq!(cost.check_share(0.25), 20.0 / 380.0);
     }
 
     #[test]

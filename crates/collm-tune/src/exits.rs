@@ -3,7 +3,7 @@
 use collm_model::ExitNumber;
 use collm_model::exits::{ExitsDraft, ExitsError, FittedCut};
 use collm_model::gguf::TensorType;
-use collm_train::{Deltas, ShortlistFactors};
+use collm_train::{Deltas, ExitMap, ShortlistFactors};
 
 use crate::TuneError;
 
@@ -25,27 +25,35 @@ pub fn draft(cut: FittedCut, deltas: Option<&Deltas>) -> Result<ExitsDraft, Tune
         layer.vectors.iter().for_each(|(suffix, values)| draft.set_vector(index, suffix, values));
     }
     draft.set_head_vector(ExitNumber::Two, "norm.weight", &deltas.exit.norm);
-    if let Some((weight, bias)) = &deltas.exit.map {
-        let (weight, ty) = stored(weight, bias.len());
-        draft.set_head_matrix(ExitNumber::Two, "map.weight", bias.len(), weight, ty).map_err(ExitsError::from)?;
-        draft.set_head_vector(ExitNumber::Two, "map.bias", bias);
-    }
+    deltas.exit.map.as_ref().map_or(Ok(()), |map| set_map(&mut draft, ExitNumber::Two, map))?;
     Ok(draft)
 }
 
-/// Has exit 2 make shortlists of `length` tokens by these matrices, of rows of `width` values.
+/// Gives an exit a map behind its norm.
+///
+/// # Errors
+/// [`TuneError::Exits`] for a map that is none.
+pub fn set_map(draft: &mut ExitsDraft, exit: ExitNumber, map: &ExitMap) -> Result<(), TuneError> {
+    let (weight, ty) = stored(&map.weight, map.bias.len());
+    draft.set_head_matrix(exit, "map.weight", map.bias.len(), weight, ty).map_err(ExitsError::from)?;
+    draft.set_head_vector(exit, "map.bias", &map.bias);
+    Ok(())
+}
+
+/// Has an exit make shortlists of `length` tokens by these matrices, of rows of `width` values.
 ///
 /// # Errors
 /// [`TuneError::Exits`] for matrices of other rows.
 pub fn set_shortlist(
     draft: &mut ExitsDraft,
+    exit: ExitNumber,
     length: u32,
     width: usize,
     factors: &ShortlistFactors,
 ) -> Result<(), TuneError> {
     let (query, ty) = stored(&factors.query, width);
     let matrices = [query, &factors.key];
-    Ok(draft.set_shortlist(ExitNumber::Two, length, width, matrices, ty).map_err(ExitsError::from)?)
+    Ok(draft.set_shortlist(exit, length, width, matrices, ty).map_err(ExitsError::from)?)
 }
 
 /// In the smallest type that rows of this length can have: deltas are small corrections, which eight bits serve.

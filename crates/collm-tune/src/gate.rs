@@ -1,4 +1,4 @@
-//! A gate for the last exit of an edge part: examples from all text that may be fitted to, judged by what is held back, then a calibration
+//! A gate for an exit of an edge part: examples from all text that may be fitted to, judged by what is held back, then a calibration
 //! from text of its own.
 //!
 //! The exit was fitted to the same text and is right there a little more often than elsewhere. Eight times as many examples are worth
@@ -9,9 +9,9 @@ use std::sync::Arc;
 use collm_core::gate::GateWeights;
 use collm_exec::gate::Gate;
 use collm_ggml::Threads;
-use collm_model::ModelFile;
+use collm_model::{ExitNumber, ModelFile};
 use collm_stats::Logistic;
-use collm_train::{GateExample, fit_gate};
+use collm_train::{FittedGate, GateExample, fit_gate};
 
 use crate::{
     Corpus, Sequence, Share, TuneError,
@@ -27,36 +27,40 @@ const POINTS: usize = 65;
 /// What was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GateFit {
-    /// The gate.
-    pub weights: GateWeights,
+    /// The gate. `None` if nothing tells right guesses from wrong ones, as where all are right.
+    pub weights: Option<GateWeights>,
     /// Share of the positions whose shortlist has the likeliest token of all, in text that nothing was fitted to.
     pub listed: f64,
 }
 
-/// Fits a gate for exit 2 of an edge part, whose head and shortlists are what they will be.
+/// Fits a gate for an exit of an edge part, whose head and shortlists are what they will be.
 ///
 /// # Errors
 /// [`TuneError::TooLittleText`], or what keeps the part from reading the text.
 pub fn fit(
     part: &Arc<ModelFile>,
     corpus: &Corpus,
+    (exit, seed): (ExitNumber, u64),
     (context, threads): (usize, Threads),
-    seed: u64,
     mut show: impl FnMut(Reading),
 ) -> Result<GateFit, TuneError> {
-    let mut texts = Texts::of(part, corpus, (context, threads), &mut show)?;
+    let mut texts = Texts::of((part, exit), corpus, (context, threads), &mut show)?;
     let (learnt, _) = texts.examples(Share::Train)?;
     let (judged, listed) = texts.examples(Share::HeldBack)?;
-    let fitted = fit_gate(&learnt, &judged, seed).ok_or(TuneError::TooLittleText("the gate"))?;
     let (examples, more_listed) = texts.examples(Share::Calibration)?;
+    let fitted = fit_gate(&learnt, &judged, seed).filter(|_| !examples.is_empty());
+    let FittedGate { weights, .. } = fitted.ok_or(TuneError::TooLittleText("the gate"))?;
     let listed = (listed + more_listed) as f64 / (judged.len() + examples.len()) as f64;
-    let width = part.hyperparameters().width as usize;
-    let gate = Gate::new(fitted.weights.clone(), width)?;
+    let weights = calibrated(weights, part.hyperparameters().width as usize, &examples)?;
+    Ok(GateFit { weights, listed })
+}
+
+/// A gate whose confidence is how often it is right on these examples.
+fn calibrated(weights: GateWeights, width: usize, examples: &[GateExample]) -> Result<Option<GateWeights>, TuneError> {
+    let gate = Gate::new(weights.clone(), width)?;
     let score = |example: &GateExample| (f64::from(gate.score(&example.state, &example.features)), example.right);
     let scores: Vec<(f64, bool)> = examples.iter().map(score).collect();
-    let calibration = calibration_of(&scores).ok_or(TuneError::TooLittleText("the gate's calibration"))?;
-    let weights = GateWeights { calibration, ..fitted.weights };
-    Ok(GateFit { weights, listed })
+    Ok(calibration_of(&scores).map(|calibration| GateWeights { calibration, ..weights }))
 }
 
 /// The text of a corpus that the part has room for, as its exit sees it.
@@ -70,12 +74,12 @@ struct Texts<'a> {
 
 impl<'a> Texts<'a> {
     fn of(
-        part: &Arc<ModelFile>,
+        (part, exit): (&Arc<ModelFile>, ExitNumber),
         corpus: &'a Corpus,
         (context, threads): (usize, Threads),
         show: &'a mut dyn FnMut(Reading),
     ) -> Result<Self, TuneError> {
-        let watcher = Watcher::load(part, context, threads)?;
+        let watcher = Watcher::load(part, exit, (context, threads))?;
         let mut all = Self { corpus, context, watcher, progress: Reading::default(), show };
         let shares = [Share::Train, Share::HeldBack, Share::Calibration];
         all.progress.texts = shares.map(|share| all.share(share).count()).iter().sum();

@@ -2,7 +2,7 @@
 //! in it, and what each of its steps costs here.
 //!
 //! Top-down: [`text`] has the model ([`teacher`]) write conversations into a [`corpus`]; [`shortlist`] and
-//! [`gate`] are fitted to what an exit sees in it.
+//! [`gate`] are fitted to what an exit sees in it, and [`first_exit`] tells what leaving before the tail is worth.
 //! Deliberately absent: gradients (`collm-train`), files of fitted exits (`collm-model`), printing.
 
 pub mod candidates;
@@ -11,6 +11,7 @@ pub mod cost;
 pub mod dialogue;
 mod error;
 pub mod exits;
+pub mod first_exit;
 pub mod frequencies;
 pub mod gate;
 pub mod heal;

@@ -1,9 +1,9 @@
-//! The matrices that make the shortlists of an edge part's last exit, from the states that it sees in its own text.
+//! The matrices that make the shortlists of an exit, from the states that it sees in its own text.
 
 use std::sync::Arc;
 
 use collm_ggml::{GgmlRequantize, Threads};
-use collm_model::ModelFile;
+use collm_model::{ExitNumber, ModelFile};
 use collm_train::{ShortlistFactors, fit_shortlist};
 
 use crate::{Corpus, Share, TuneError, watcher::Watcher};
@@ -11,7 +11,7 @@ use crate::{Corpus, Share, TuneError, watcher::Watcher};
 /// States to fit to: several times as many as those of models for an edge have directions.
 const STATES: usize = 8192;
 
-/// Fits them for exit 2 of an edge part, whose head is what it will be.
+/// Fits them for an exit of an edge part, whose head is what it will be.
 ///
 /// # Errors
 /// [`TuneError::TooLittleText`] without any text, [`TuneError::Heal`] for a rank that the model does not have, or what keeps the part
@@ -19,11 +19,11 @@ const STATES: usize = 8192;
 pub fn fit(
     part: &Arc<ModelFile>,
     corpus: &Corpus,
+    (exit, rank): (ExitNumber, usize),
     (context, threads): (usize, Threads),
-    rank: usize,
     mut show: impl FnMut(usize, usize),
 ) -> Result<ShortlistFactors, TuneError> {
-    let mut watcher = Watcher::load(part, context, threads)?;
+    let mut watcher = Watcher::load(part, exit, (context, threads))?;
     let (width, mut states) = (part.hyperparameters().width as usize, Vec::new());
     for text in corpus.share(Share::Train).filter(|text| text.tokens.len() <= context) {
         show((states.len() / width).min(STATES), STATES);

@@ -62,7 +62,7 @@ pub struct TextProgress {
     pub elapsed: Duration,
 }
 
-/// Writes until there are as many tokens as wanted, and tells `progress` after every text.
+/// Writes until there are as many tokens as wanted, and tells `progress` after every step.
 ///
 /// # Errors
 /// When the model cannot compute, the file cannot be written, or the model has nothing new to say.
@@ -97,9 +97,7 @@ pub fn write(
         report.tokens = room.corpus.answer_tokens();
         report.tokens_now = report.tokens - start;
         report.elapsed = began.elapsed();
-        if round.texts > 0 {
-            progress(&report);
-        }
+        progress(&report);
     }
     Ok(report)
 }

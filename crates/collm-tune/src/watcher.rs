@@ -1,15 +1,17 @@
-//! An edge part that reads texts, and what its last exit sees there.
+//! An edge part that reads texts, and what one of its exits sees there.
 
 use std::sync::Arc;
 
+use collm_core::confidence::ConfidenceMeasure;
 use collm_engine::TokenId;
 use collm_ggml::{GgmlEngine, LoadOptions, Threads};
 use collm_model::{ExitNumber, ModelFile};
+use collm_stats::Guess;
 use collm_train::GateExample;
 
 use crate::{
     Sequence, TuneError,
-    observe::ExitObserver,
+    observe::{Confidences, ExitObserver},
     reader::{PROMPT_ROWS, Reader, View},
 };
 
@@ -28,18 +30,30 @@ pub(crate) struct Watcher {
     observer: ExitObserver,
 }
 
-/// What exit 2 sees after a position.
+/// What the exit sees after a position.
 pub(crate) struct Seen {
     pub(crate) example: GateExample,
+    pub(crate) confidences: Confidences,
     /// Whether its shortlist has the likeliest token of all.
     pub(crate) listed: bool,
 }
 
+impl Seen {
+    /// `None` by the gate of an exit that has none.
+    pub(crate) fn guess(&self, measure: ConfidenceMeasure) -> Option<Guess> {
+        Some(Guess { confidence: self.confidences.by(measure)?, right: self.example.right })
+    }
+}
+
 impl Watcher {
-    pub(crate) fn load(part: &Arc<ModelFile>, context: usize, threads: Threads) -> Result<Self, TuneError> {
+    pub(crate) fn load(
+        part: &Arc<ModelFile>,
+        exit: ExitNumber,
+        (context, threads): (usize, Threads),
+    ) -> Result<Self, TuneError> {
         let options = LoadOptions { context, batch_rows_max: PROMPT_ROWS, threads, ..LoadOptions::default() };
-        let info = part.exit(ExitNumber::Two).cloned().unwrap_or_default();
-        let observer = ExitObserver::new(ExitNumber::Two, info, part.hyperparameters().width as usize)?;
+        let info = part.exit(exit).cloned().unwrap_or_default();
+        let observer = ExitObserver::new(exit, info, part.hyperparameters().width as usize)?;
         let reader = Reader::new(GgmlEngine::load(part, &options)?, vec![observer.head()]);
         Ok(Self { reader, observer })
     }
@@ -64,5 +78,5 @@ fn seen(observer: &ExitObserver, view: &View<'_>, expected: TokenId) -> Result<S
     let said = observer.observe(view)?;
     let example = GateExample { features: said.features, state: view.state.to_vec(), right: said.guess == expected };
     let listed = view.shortlist.is_none_or(|(tokens, _)| tokens.binary_search(&said.whole_guess).is_ok());
-    Ok(Seen { example, listed })
+    Ok(Seen { example, confidences: said.confidences, listed })
 }

@@ -1,11 +1,17 @@
 //! Arguments of `collm calibrate`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
 use collm_core::confidence::ConfidenceMeasure;
 
-use super::EngineArgs;
+use super::{EngineArgs, TuneArgs};
+
+/// How sure a promise is unless somebody says otherwise.
+const SURE: f64 = 0.95;
+
+/// Tokens of an answer to a prompt at most, unless somebody says otherwise.
+const ANSWER_TOKENS: u32 = 128;
 
 #[derive(Debug, Args)]
 #[command(
@@ -37,7 +43,7 @@ pub(crate) struct CalibrateArgs {
     pub(crate) target_agreement: f64,
 
     /// How sure the promise shall be
-    #[arg(long, value_name = "0..1", default_value_t = 0.95)]
+    #[arg(long, value_name = "0..1", default_value_t = SURE)]
     pub(crate) sure: f64,
 
     /// Measure of confidence: max-prob, margin, entropy or gate [default: the one by which an exit emits most]
@@ -57,7 +63,7 @@ pub(crate) struct CalibrateArgs {
     pub(crate) limit: Option<u32>,
 
     /// Tokens of an answer to a prompt at most
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(long, value_name = "N", default_value_t = ANSWER_TOKENS, value_parser = clap::value_parser!(u32).range(2..))]
     pub(crate) max_tokens: u32,
 
     /// Print JSON
@@ -66,4 +72,23 @@ pub(crate) struct CalibrateArgs {
 
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+}
+
+impl CalibrateArgs {
+    /// For the exits in a file that was just written, by the text that they were fitted to a share of.
+    pub(crate) fn after_tuning(args: &TuneArgs, exits: &Path) -> Self {
+        Self {
+            model: args.model.clone(),
+            exits: exits.to_owned(),
+            target_agreement: args.target_agreement,
+            sure: SURE,
+            confidence: None,
+            work: Some(args.work.clone()),
+            prompts: None,
+            limit: None,
+            max_tokens: ANSWER_TOKENS,
+            json: false,
+            engine: EngineArgs { threads: args.threads, cores: None, device: None, context: None },
+        }
+    }
 }

@@ -14,10 +14,13 @@ on where it was; a later run with more --tokens adds to the text.
 --search-tail looks for the layers that an edge part can do without: it leaves out one layer after the other, each time the one
 that costs the fewest of the whole model's tokens, on text that is held back from fitting. Costs are measured on this machine.
 
+--out fits the exit after the tail, weighs what an exit before the tail would save against what its check costs, and has one if it
+pays; then it finds the thresholds as collm calibrate does.
+
 Examples:
   collm tune smollm2-135m --work tune --tokens 300000
   collm tune smollm2-135m --work tune --search-tail --edge-cost 0.8
-  collm tune model.gguf --upload-at 8 --prompts prompts.jsonl --search-tail --edge-cost 0.6 --tail-type q4_0
+  collm tune model.gguf --upload-at 8 --prompts prompts.jsonl --search-tail --edge-cost 0.6 --tail-type q4_0 --heal --out my.exits.gguf
   collm tune smollm2-135m --work tune --tail 10-11,13-24,26-29 --tail-type q4_0 --heal --budget 45m --out my.exits.gguf
   collm tune smollm2-135m --work tune --refit my.exits.gguf --shortlist-rank 160 --out other.exits.gguf
   collm calibrate smollm2-135m --exits my.exits.gguf --work tune --target-agreement 0.97")]
@@ -54,8 +57,8 @@ pub(crate) struct TuneArgs {
     #[arg(long, value_name = "N", help_heading = "Tail")]
     pub(crate) upload_at: Option<u32>,
 
-    /// Look for the best tails
-    #[arg(long, help_heading = "Tail")]
+    /// Look for the best tails, and fit the exits of the best one if there is an --out
+    #[arg(long, group = "fitted", help_heading = "Tail")]
     pub(crate) search_tail: bool,
 
     /// Cost of the edge part to aim at, as a share of the whole model's decoding
@@ -71,7 +74,7 @@ pub(crate) struct TuneArgs {
     pub(crate) positions: usize,
 
     /// Judge this tail only, as in 10-11,16-29, or fit its exits
-    #[arg(long, value_name = "LAYERS", value_parser = values::layers, conflicts_with = "search_tail", group = "fitted", help_heading = "Tail")]
+    #[arg(long, value_name = "LAYERS", value_parser = values::layers, group = "fitted", help_heading = "Tail")]
     pub(crate) tail: Option<Layers>,
 
     /// Type that the tail's matrices will have, as in q4_0: what its layers cost [default: the model's]
@@ -86,13 +89,17 @@ pub(crate) struct TuneArgs {
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = values::rank_of_keys, help_heading = "Tail")]
     pub(crate) shortlist_rank: u32,
 
-    /// Fit the exits of the tail and write them here
+    /// Fit the exits of the tail, find the threshold of each, and write them here
     #[arg(long, value_name = "FILE", requires = "fitted", help_heading = "Fitting")]
     pub(crate) out: Option<PathBuf>,
 
-    /// Keep the tail and what it learnt from this file of exits, and fit the shortlist and the gate anew
-    #[arg(long, value_name = "FILE", requires = "out", conflicts_with_all = ["search_tail", "heal", "upload_at", "tail_type"], group = "fitted", help_heading = "Fitting")]
+    /// Keep the tail and what it learnt from this file of exits, and fit everything else anew
+    #[arg(long, value_name = "FILE", requires = "out", conflicts_with_all = ["heal", "upload_at", "tail_type"], group = "fitted", help_heading = "Fitting")]
     pub(crate) refit: Option<PathBuf>,
+
+    /// Share of the tokens emitted at an exit that shall be the whole model's, which thresholds promise
+    #[arg(long, value_name = "0..1", default_value_t = 0.97, requires = "out", help_heading = "Fitting")]
+    pub(crate) target_agreement: f64,
 
     /// Let the tail's layers learn what the layers that it lacks did
     #[arg(long, requires = "out", help_heading = "Fitting")]

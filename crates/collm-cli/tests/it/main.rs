@@ -26,6 +26,7 @@ mod stopping;
 #[cfg(unix)]
 mod terminal;
 mod transcript;
+mod tune;
 #[cfg(target_os = "linux")]
 mod two_hosts;
 mod words;

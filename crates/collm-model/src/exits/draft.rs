@@ -52,6 +52,14 @@ impl ExitsDraft {
         self.exits.entry(exit).or_default()
     }
 
+    /// Takes out all that was fitted for an exit. Exit 1 is no longer stopped at.
+    pub fn forget(&mut self, exit: ExitNumber) {
+        let prefix = exit.tensor("");
+        self.exits.remove(&exit);
+        self.tensors.retain(|name, _| !name.starts_with(&prefix));
+        self.cut.exit1 &= exit != ExitNumber::One;
+    }
+
     /// Changes a matrix `[in, out]` of the tail by `a` `[in, rank]` and `b` `[rank, out]`, each stored as f32, f16 or q8_0.
     pub fn set_delta(
         &mut self,

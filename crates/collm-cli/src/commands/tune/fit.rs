@@ -8,21 +8,24 @@ use collm_ggml::GgmlRequantize;
 use collm_model::{
     Digest, ExitNumber, ExitsFile, ModelFile,
     exits::{ExitInfo, ExitsDraft, FittedCut},
-    gguf::TensorType,
     split::{self, SplitOptions},
 };
 use collm_train::{Deltas, HealConfig, Healer, Piece};
 use collm_tune::{
-    Corpus, Share, Teacher, TeacherOptions, exits,
+    Corpus, Share,
+    cost::CostModel,
+    exits,
     frequencies::Frequencies,
     gate,
     heal::{self, HealPlan},
-    pieces, shortlist, text,
+    pieces, shortlist,
+    watcher::Reading,
 };
 
-use super::Subject;
+use super::{Subject, first_exit};
 use crate::{
-    args::TuneArgs,
+    args::{CalibrateArgs, TuneArgs},
+    commands::calibrate,
     failure::usage,
     models,
     ui::{self, progress::ProgressMode},
@@ -34,11 +37,12 @@ const JUDGED_TOKENS: usize = 2500;
 /// Share of the loss that the teacher's first candidate has alone.
 const TOP_WEIGHT: f32 = 0.3;
 
-/// Fits the exits of the tail in `args`, or what is not healed of the exits there, and writes them.
+/// Fits the exits of a tail, or what is not healed of the exits there, and writes them.
 pub(super) fn run(
     args: &TuneArgs,
     subject: &Subject,
-    corpus: &Corpus,
+    (corpus, cost): (&Corpus, &CostModel),
+    tail: Vec<u32>,
     out: &Path,
     progress: ProgressMode,
 ) -> anyhow::Result<()> {
@@ -48,43 +52,47 @@ pub(super) fn run(
     }
     let mut draft = match &subject.refitted {
         Some(exits) => ExitsDraft::of(exits),
-        None => Fitted::of(args)?.draft(args, subject, corpus, progress)?,
+        None => Tail(tail).draft(args, subject, corpus, progress)?,
     };
-    fit_shortlist(args, subject, corpus, &mut draft, progress)?;
-    let part = edge_part(&draft, subject, &args.work, progress)?;
-    let mut step = progress.step("fitting the gate");
-    let gate = gate::fit(&part, corpus, subject.reading(), args.seed, |now| step.count(now.read, now.texts))?;
+    fit_check(args, subject, corpus, (&mut draft, ExitNumber::Two), progress)?;
+    first_exit::add_if_it_pays(args, subject, (corpus, cost), &mut draft, progress)?;
+    draft.write(out)?;
+    ui::print::line(format_args!("\nwrote {}, whose thresholds are:", out.display()))?;
+    let threshold = CalibrateArgs::after_tuning(args, out);
+    calibrate::run(&threshold, progress).with_context(|| format!("{} has no threshold", out.display()))
+}
+
+/// Fits what an exit of the draft decides by: its shortlist, then its gate.
+pub(super) fn fit_check(
+    args: &TuneArgs,
+    subject: &Subject,
+    corpus: &Corpus,
+    (draft, exit): (&mut ExitsDraft, ExitNumber),
+    progress: ProgressMode,
+) -> anyhow::Result<()> {
+    fit_shortlist(args, subject, corpus, (draft, exit), progress)?;
+    let part = edge_part(draft, subject, &args.work, progress)?;
+    let mut step = progress.step(format!("fitting the gate of exit {}", exit.number()));
+    let show = |now: Reading| step.count(now.read, now.texts);
+    let gate = gate::fit(&part, corpus, (exit, args.seed), subject.reading(), show)?;
     step.done(&format!(
         "(shortlists have {:.2} % of the exit's tokens in text that nothing was fitted to) took",
         100.0 * gate.listed
     ));
-    let exit = draft.exit_mut(ExitNumber::Two);
-    let (gate, shortlist) = (Some(gate.weights), exit.shortlist);
+    let info = draft.exit_mut(exit);
     // A threshold that was there was found with another gate, and promises nothing with this one.
-    *exit = ExitInfo { gate, shortlist, measure: ConfidenceMeasure::Gate, ..ExitInfo::default() };
-    draft.write(out)?;
-    ui::print::line(format_args!(
-        "\nwrote {}; the threshold is next: collm calibrate {} --exits {} --work {}",
-        out.display(),
-        subject.model.reference,
-        out.display(),
-        args.work.display()
-    ))?;
+    let bare = ExitInfo { shortlist: info.shortlist, ..ExitInfo::default() };
+    *info = match gate.weights {
+        Some(weights) => ExitInfo { gate: Some(weights), measure: ConfidenceMeasure::Gate, ..bare },
+        None => bare,
+    };
     Ok(())
 }
 
 /// What exits are fitted to.
-struct Fitted<'a> {
-    tail: &'a [u32],
-    tail_type: Option<TensorType>,
-}
+struct Tail(Vec<u32>);
 
-impl<'a> Fitted<'a> {
-    fn of(args: &'a TuneArgs) -> anyhow::Result<Self> {
-        let tail_type = args.tail_type.as_deref().map(str::parse).transpose().context("--tail-type is not usable")?;
-        Ok(Self { tail: args.tail.as_ref().map_or(&[], |tail| &tail.0), tail_type })
-    }
-
+impl Tail {
     fn heal(
         &self,
         args: &TuneArgs,
@@ -97,12 +105,12 @@ impl<'a> Fitted<'a> {
         let config = HealConfig {
             rank: args.rank as usize,
             classes: Some(Frequencies::of(corpus, vocabulary).most_frequent(args.classes as usize)),
-            quantize: self.tail_type,
+            quantize: subject.tail_type,
             learning_rate: args.learning_rate,
             top_weight: TOP_WEIGHT,
             seed: args.seed,
             threads: subject.threads.count,
-            ..HealConfig::new(self.tail.to_vec())
+            ..HealConfig::new(self.0.clone())
         };
         let plan = HealPlan {
             budget: args.budget,
@@ -127,7 +135,7 @@ impl<'a> Fitted<'a> {
     }
 
     fn draft(
-        &self,
+        self,
         args: &TuneArgs,
         subject: &Subject,
         corpus: &Corpus,
@@ -137,30 +145,30 @@ impl<'a> Fitted<'a> {
         let cut = FittedCut {
             source_sha256: subject.digest,
             upload_at: subject.upload_at,
-            tail: self.tail.to_vec(),
+            tail: self.0,
             exit1: false,
-            tail_type: self.tail_type,
+            tail_type: subject.tail_type,
         };
         Ok(exits::draft(cut, deltas.as_ref())?)
     }
 }
 
-/// Has the draft's exit make shortlists.
+/// Has an exit of the draft make shortlists.
 fn fit_shortlist(
     args: &TuneArgs,
     subject: &Subject,
     corpus: &Corpus,
-    draft: &mut ExitsDraft,
+    (draft, exit): (&mut ExitsDraft, ExitNumber),
     progress: ProgressMode,
 ) -> anyhow::Result<()> {
     let part = edge_part(draft, subject, &args.work, progress)?;
     let h = part.hyperparameters();
     let (width, length) = (h.width as usize, args.shortlist.min(h.vocabulary));
-    let mut step = progress.step("fitting the shortlist");
+    let mut step = progress.step(format!("fitting the shortlist of exit {}", exit.number()));
     let show = |done, of| step.count(done, of);
-    let factors = shortlist::fit(&part, corpus, subject.reading(), args.shortlist_rank as usize, show)?;
+    let factors = shortlist::fit(&part, corpus, (exit, args.shortlist_rank as usize), subject.reading(), show)?;
     step.done("took");
-    Ok(exits::set_shortlist(draft, length, width, &factors)?)
+    Ok(exits::set_shortlist(draft, exit, length, width, &factors)?)
 }
 
 /// The text as healing takes it.
@@ -171,13 +179,7 @@ struct Pieces {
 
 impl Pieces {
     fn of(subject: &Subject, corpus: &Corpus, progress: ProgressMode) -> anyhow::Result<Self> {
-        let options = TeacherOptions {
-            upload_at: subject.upload_at,
-            slots: 1,
-            context: text::CONTEXT,
-            threads: subject.threads.clone(),
-        };
-        let mut teacher = Teacher::load(&subject.file, &options)?;
+        let mut teacher = subject.teacher(1)?;
         let mut step = progress.step("computing states");
         let texts: Vec<_> = corpus.share(Share::Train).collect();
         let mut judged_tokens = 0;
@@ -197,7 +199,7 @@ impl Pieces {
 }
 
 /// The edge part that these exits make, to see what its exit says: mapped, so that the file can go at once.
-fn edge_part(
+pub(super) fn edge_part(
     draft: &ExitsDraft,
     subject: &Subject,
     work: &Path,

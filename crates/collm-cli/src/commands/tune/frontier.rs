@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::Context as _;
 use collm_model::split::format_layer_list;
 use collm_tune::{cost::CostModel, search::TailScore};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     chart::{self, Labels, Series, Spacing},
@@ -15,7 +15,8 @@ use crate::{
 /// A tail, what it costs and what it is good for; all shares.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Point {
-    tail: String,
+    #[serde(serialize_with = "as_layers")]
+    pub(super) tail: Vec<u32>,
     layers: usize,
     /// Of the whole model's decoding.
     cost: f64,
@@ -28,7 +29,7 @@ pub(super) struct Point {
 
 pub(super) fn points(scores: &[TailScore], cost: &CostModel, check: f64) -> Vec<Point> {
     let point = |score: &TailScore| Point {
-        tail: format_layer_list(&score.tail),
+        tail: score.tail.clone(),
         layers: score.tail.len(),
         cost: cost.edge_share(score.tail.len(), check),
         agreement: score.agreement,
@@ -44,7 +45,7 @@ pub(super) fn table(points: &[Point]) -> String {
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let rows = points.iter().map(|point| {
         let shares = [point.cost, point.agreement, point.coverage_95, point.coverage_97, point.coverage_99];
-        std::iter::once(point.tail.clone()).chain(shares.map(percent)).collect()
+        std::iter::once(format_layer_list(&point.tail)).chain(shares.map(percent)).collect()
     });
     table::numbers(&["tail", "cost", "agrees", "sure at 95 %", "at 97 %", "at 99 %"], rows)
 }
@@ -75,14 +76,23 @@ pub(super) fn write(folder: &Path, model: &str, points: &[Point]) -> anyhow::Res
 }
 
 /// The best tail that costs no more than was asked for.
-pub(super) fn recommend(points: &[Point], upload_at: u32, edge_cost: f64) -> String {
+pub(super) fn best(points: &[Point], edge_cost: f64) -> Option<&Point> {
     let affordable = points.iter().filter(|point| point.cost <= edge_cost);
-    let Some(best) = affordable.max_by(|one, other| one.agreement.total_cmp(&other.agreement)) else {
+    affordable.max_by(|one, other| one.agreement.total_cmp(&other.agreement))
+}
+
+pub(super) fn recommend(best: Option<&Point>, upload_at: u32, edge_cost: f64) -> String {
+    let Some(best) = best else {
         return format!(
             "No tail after layer {upload_at} costs {edge_cost} or less; upload earlier or give the shortlist a lower rank."
         );
     };
-    format!("The best at a cost of {edge_cost} or less: --upload-at {upload_at} --tail {}", best.tail)
+    let tail = format_layer_list(&best.tail);
+    format!("The best at a cost of {edge_cost} or less: --upload-at {upload_at} --tail {tail}")
+}
+
+fn as_layers<S: Serializer>(tail: &[u32], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format_layer_list(tail))
 }
 
 #[cfg(test)]
@@ -90,7 +100,8 @@ mod tests {
     use super::*;
 
     fn found() -> Vec<Point> {
-        let cost = CostModel { lower_us: 40.0, upper_us: 40.0, tail_us: 0.0, layer_us: 10.0, head_us: 20.0 };
+        let cost =
+            CostModel { lower_us: 40.0, upper_us: 40.0, tail_us: 0.0, layer_us: 10.0, together: 1.0, head_us: 20.0 };
         let score = |tail: &[u32], agreement| TailScore {
             tail: tail.to_vec(),
             agreement,
@@ -106,9 +117,9 @@ mod tests {
         let points = found();
         assert_eq!(points.iter().map(|point| point.cost).collect::<Vec<_>>(), [0.9, 0.8, 0.7]);
         for (cost, tail) in [(0.95, "4-7"), (0.8, "6-7"), (0.7, "6-7")] {
-            assert!(recommend(&points, 4, cost).ends_with(&format!("--tail {tail}")), "at {cost}");
+            assert!(recommend(best(&points, cost), 4, cost).ends_with(&format!("--tail {tail}")), "at {cost}");
         }
-        assert!(recommend(&points, 4, 0.5).starts_with("No tail"));
+        assert!(recommend(best(&points, 0.5), 4, 0.5).starts_with("No tail"));
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! `collm tune`: text by the model itself, and what it tells about tails.
+//! `collm tune`: text by the model itself, what it tells about tails, and exits fitted to it.
 
+mod first_exit;
 mod fit;
 mod frontier;
 
 use std::{fs, path::Path, sync::Arc, thread};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use collm_ggml::Threads;
 use collm_model::{Digest, ExitsFile, Holding, ModelFile, gguf::TensorType};
 use collm_tune::{
@@ -13,7 +14,7 @@ use collm_tune::{
     corpus::CorpusWriter,
     cost::CostModel,
     dialogue::Dialogue,
-    search::{self, SearchOptions, TailScore},
+    search::{self, SearchOptions},
     text::{self, TextOptions},
 };
 
@@ -43,6 +44,8 @@ struct Subject {
     threads: Threads,
     /// Exits of which something is to be fitted anew.
     refitted: Option<ExitsFile>,
+    /// Type of the tail's matrices. `None`: as in the model.
+    tail_type: Option<TensorType>,
 }
 
 pub(super) fn run(args: &TuneArgs, progress: ProgressMode) -> anyhow::Result<()> {
@@ -50,24 +53,17 @@ pub(super) fn run(args: &TuneArgs, progress: ProgressMode) -> anyhow::Result<()>
     let dialogue = Dialogue::of_model(&subject.file)?;
     write_text(args, &subject, &dialogue, progress)?;
     let corpus = Corpus::read(&args.work, &subject.digest)?;
-    if let Some(out) = &args.out {
-        return fit::run(args, &subject, &corpus, out, progress);
-    }
-    if !args.search_tail && args.tail.is_none() {
+    if !args.search_tail && args.tail.is_none() && args.refit.is_none() {
         return Ok(());
     }
     let cost = measure_cost(args, &subject, progress)?;
-    let scores = match &args.tail {
-        Some(tail) => vec![search::judge(&subject.file, &corpus, &search_options(args, &subject, 0), &tail.0)?],
-        None => search_tail(args, &subject, (&corpus, &cost), progress)?,
-    };
-    let points = frontier::points(&scores, &cost, subject.check_share(args));
-    ui::print::line(format_args!("\n{}", frontier::table(&points)))?;
-    if args.search_tail {
-        frontier::write(&args.work, &subject.model.reference.to_string(), &points)?;
-        ui::print::line(format_args!("\n{}", frontier::recommend(&points, subject.upload_at, args.edge_cost)))?;
+    let tail = if args.search_tail { search_tail(args, &subject, (&corpus, &cost), progress)? } else { None };
+    match (&args.out, tail.or_else(|| subject.named_tail(args))) {
+        (Some(out), Some(tail)) => fit::run(args, &subject, (&corpus, &cost), tail, out, progress),
+        (Some(_), None) => bail!("there is no tail to fit exits to"),
+        (None, _) if args.search_tail => Ok(()),
+        (None, tail) => judge(args, &subject, (&corpus, &cost), &tail.unwrap_or_default()),
     }
-    Ok(())
 }
 
 impl Subject {
@@ -87,7 +83,22 @@ impl Subject {
         if let Some(exits) = &refitted {
             exits.check(file.hyperparameters(), digest)?;
         }
-        Ok(Self { model, file, digest, upload_at, threads, refitted })
+        let named_type = args.tail_type.as_deref().map(str::parse).transpose().context("--tail-type is not usable")?;
+        let tail_type = named_type.or_else(|| refitted.as_ref().and_then(|exits| exits.cut().tail_type));
+        Ok(Self { model, file, digest, upload_at, threads, refitted, tail_type })
+    }
+
+    /// The tail that somebody asked for, or that is fitted already.
+    fn named_tail(&self, args: &TuneArgs) -> Option<Vec<u32>> {
+        let refitted = || self.refitted.as_ref().map(|exits| exits.cut().tail.clone());
+        args.tail.as_ref().map(|tail| tail.0.clone()).or_else(refitted)
+    }
+
+    /// The model, with room for so many texts at once.
+    fn teacher(&self, slots: usize) -> anyhow::Result<Teacher> {
+        let (context, threads) = self.reading();
+        let options = TeacherOptions { upload_at: self.upload_at, slots, context, threads };
+        Ok(Teacher::load(&self.file, &options)?)
     }
 
     /// How text is read: positions of a text at most, and the threads that read it.
@@ -101,6 +112,12 @@ impl Subject {
         let length = args.shortlist.min(h.vocabulary);
         f64::from(args.shortlist_rank) / f64::from(h.width) + f64::from(length) / f64::from(h.vocabulary)
     }
+
+    /// What the map of an exit's head costs, as the same share.
+    fn map_share(&self) -> f64 {
+        let h = self.file.hyperparameters();
+        f64::from(h.width) / f64::from(h.vocabulary)
+    }
 }
 
 fn write_text(args: &TuneArgs, subject: &Subject, dialogue: &Dialogue, progress: ProgressMode) -> anyhow::Result<()> {
@@ -112,13 +129,7 @@ fn write_text(args: &TuneArgs, subject: &Subject, dialogue: &Dialogue, progress:
         Some(path) => prompts::read(path, None, usize::MAX)?.into_iter().map(|asked| asked.prompt).collect(),
         None => Vec::new(),
     };
-    let options = TeacherOptions {
-        upload_at: subject.upload_at,
-        slots: args.at_once as usize,
-        context: text::CONTEXT,
-        threads: subject.threads.clone(),
-    };
-    let mut teacher = Teacher::load(&subject.file, &options)?;
+    let mut teacher = subject.teacher(args.at_once as usize)?;
     let options = TextOptions { tokens: args.tokens, seed: args.seed, prompts };
     let mut step = progress.step("writing text");
     let mut show = |now: &text::TextProgress| step.count(now.tokens.min(now.tokens_wanted), now.tokens_wanted);
@@ -130,7 +141,7 @@ fn write_text(args: &TuneArgs, subject: &Subject, dialogue: &Dialogue, progress:
 
 fn measure_cost(args: &TuneArgs, subject: &Subject, progress: ProgressMode) -> anyhow::Result<CostModel> {
     let step = progress.step("measuring costs");
-    let requantized = args.tail_type.as_deref().map(|ty| requantized(&args.work, &subject.file, ty)).transpose()?;
+    let requantized = subject.tail_type.map(|ty| requantized(&args.work, &subject.file, ty)).transpose()?;
     let tail = requantized.as_ref().unwrap_or(&subject.file);
     let cost = CostModel::measure(&subject.file, tail, subject.upload_at, COST_ROUNDS)?;
     step.done("took");
@@ -138,8 +149,7 @@ fn measure_cost(args: &TuneArgs, subject: &Subject, progress: ProgressMode) -> a
 }
 
 /// The model with matrices of another type, to measure them. Mapped, so that the file can go at once.
-fn requantized(work: &Path, file: &ModelFile, ty: &str) -> anyhow::Result<Arc<ModelFile>> {
-    let ty: TensorType = ty.parse().context("--tail-type is not usable")?;
+fn requantized(work: &Path, file: &ModelFile, ty: TensorType) -> anyhow::Result<Arc<ModelFile>> {
     let path = work.join("requantized.gguf");
     collm_bench::requantized::write(file, ty, &path)?;
     let file = models::open(&path)?;
@@ -147,12 +157,13 @@ fn requantized(work: &Path, file: &ModelFile, ty: &str) -> anyhow::Result<Arc<Mo
     Ok(Arc::new(file))
 }
 
+/// Shows the tails that are worth having, and returns the best one that costs no more than was asked for.
 fn search_tail(
     args: &TuneArgs,
     subject: &Subject,
     (corpus, cost): (&Corpus, &CostModel),
     progress: ProgressMode,
-) -> anyhow::Result<Vec<TailScore>> {
+) -> anyhow::Result<Option<Vec<u32>>> {
     let layers = (subject.file.hyperparameters().layers - subject.upload_at) as usize;
     let check = subject.check_share(args);
     let enough = |&length: &usize| cost.edge_share(length, check) <= COST_MARGIN * args.edge_cost;
@@ -163,7 +174,25 @@ fn search_tail(
         step.count((1000.0 * now.done) as usize, 1000);
     })?;
     step.done("took");
-    Ok(scores)
+    let points = frontier::points(&scores, cost, check);
+    ui::print::line(format_args!("\n{}", frontier::table(&points)))?;
+    frontier::write(&args.work, &subject.model.reference.to_string(), &points)?;
+    let best = frontier::best(&points, args.edge_cost);
+    ui::print::line(format_args!("\n{}", frontier::recommend(best, subject.upload_at, args.edge_cost)))?;
+    Ok(best.map(|point| point.tail.clone()))
+}
+
+/// Shows what one tail is worth.
+fn judge(
+    args: &TuneArgs,
+    subject: &Subject,
+    (corpus, cost): (&Corpus, &CostModel),
+    tail: &[u32],
+) -> anyhow::Result<()> {
+    let score = search::judge(&subject.file, corpus, &search_options(args, subject, 0), tail)?;
+    let points = frontier::points(&[score], cost, subject.check_share(args));
+    ui::print::line(format_args!("\n{}", frontier::table(&points)))?;
+    Ok(())
 }
 
 fn search_options(args: &TuneArgs, subject: &Subject, layers_min: usize) -> SearchOptions {
