@@ -181,6 +181,8 @@ impl Script {
                 timed(&mut self.cloud_took, || self.cloud.handle_link_down(self.now, peer));
             }
             edge::Output::Compute(batch) => self.edge_batch = Some((self.now + STAGE, batch)),
+            // An engine that cannot end a call.
+            edge::Output::Interrupt => {}
             edge::Output::Truncate(..) | edge::Output::Free(_) => {}
             edge::Output::Event(_, Event::Finished(_, stats)) => self.ended = Some(Ok(*stats)),
             edge::Output::Event(_, Event::Failed(why)) => self.ended = Some(Err(why)),

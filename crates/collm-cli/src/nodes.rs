@@ -28,8 +28,8 @@ use crate::{
 /// Positions of a context where nobody asked for more: enough for a conversation, small enough for any machine.
 const CONTEXT_DEFAULT: u32 = 2048;
 
-/// Rows of one job: small, so that an upload begins before a long prompt is computed.
-const EDGE_JOB_ROWS: u32 = 128;
+/// Rows of one job: a block, so that the cloud computes a prompt's first one while the edge computes the next.
+const EDGE_JOB_ROWS: u32 = BLOCK_ROWS as u32;
 
 /// Rows of one job where nothing is uploaded: prompts are fastest in large pieces.
 const WHOLE_JOB_ROWS: u32 = 512;

@@ -193,7 +193,7 @@ impl RunAhead {
     /// Whether to compute the next position, given how likely each open guess is right.
     ///
     /// If all guesses hold, the work done before the answer comes is time saved; if one does not, the job under way when its answer
-    /// comes delays the correction by what is left of it.
+    /// comes delays the correction by what is left of it, or by what it takes to interrupt it.
     pub fn pays(self, right: &[f32], ahead: Ahead) -> bool {
         match self {
             Self::Never => false,
@@ -201,7 +201,8 @@ impl RunAhead {
             Self::WhilePaying(asks_max) => {
                 let survives: f64 = right.iter().map(|&p| f64::from(p)).product();
                 let saved = ahead.answer_in.min(ahead.step).as_secs_f64();
-                let delay = ahead.job.saturating_sub(ahead.answer_in).as_secs_f64();
+                let left = ahead.job.saturating_sub(ahead.answer_in);
+                let delay = left.min(ahead.interrupted).as_secs_f64();
                 right.len() < asks_max as usize && survives * saved > (1.0 - survives) * delay
             }
         }
@@ -215,6 +216,8 @@ pub struct Ahead {
     pub answer_in: Duration,
     /// To compute one position at the edge, all stages.
     pub step: Duration,
-    /// The part of it that cannot be interrupted once begun.
+    /// The first part of it: after it, the answer may be there.
     pub job: Duration,
+    /// Until the engine is free that is interrupted in the midst of it.
+    pub interrupted: Duration,
 }

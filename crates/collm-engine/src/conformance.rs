@@ -2,7 +2,11 @@
 //!
 //! It knows nothing of what an engine computes: it compares the engine with itself. Numeric truth comes from elsewhere.
 
-use crate::{Engine, EngineError, Head, Input, Position, Row, Scope, Scores, Shortlists, SlotId, Stack, TokenId};
+use std::sync::Arc;
+
+use crate::{
+    Engine, EngineError, Head, Input, Interrupt, Position, Row, Scope, Scores, Shortlists, SlotId, Stack, TokenId,
+};
 
 /// Positions that the laws are checked on.
 const LENGTH: usize = 12;
@@ -23,6 +27,7 @@ pub fn check(engine: &mut dyn Engine, tolerance: f32) {
         suite.one_batch_is_one_by_one(stack);
         suite.slots_share_a_batch_unseen(stack);
         suite.truncating_forgets(stack);
+        suite.interrupted_calls_leave_nothing_behind(stack);
         suite.refusals_leave_slots_untouched(stack);
         suite.a_slot_fills_up_and_frees(stack);
     }
@@ -84,6 +89,26 @@ impl Suite<'_> {
         }
         self.engine.truncate(SlotId(0), LENGTH + 1);
         assert_eq!(self.engine.filled(stack, SlotId(0)), LENGTH, "{stack:?}: truncating to more changes nothing");
+        self.clear();
+    }
+
+    /// Engines that cannot end a call run it to its end.
+    fn interrupted_calls_leave_nothing_behind(&mut self, stack: Stack) {
+        let straight = self.feed(stack, 0, 0..LENGTH, 1);
+        self.clear();
+        let before = self.feed(stack, 0, 0..5, 1);
+        let interrupt = Arc::new(Interrupt::default());
+        self.engine.heed(Arc::clone(&interrupt));
+        interrupt.begin(1);
+        interrupt.stop(1);
+        let ended = self.try_feed(stack, &[(0, 5..LENGTH, 1)]);
+        assert!(matches!(ended, Ok(_) | Err(EngineError::Interrupted)), "{stack:?}: {ended:?}");
+        interrupt.begin(2);
+        self.engine.truncate(SlotId(0), 5);
+        assert_eq!(self.engine.filled(stack, SlotId(0)), 5, "{stack:?}: an interrupted call forgets nothing");
+        let after = self.feed(stack, 0, 5..LENGTH, 1);
+        let law = format!("{stack:?}: interrupting and going on = never having been interrupted");
+        self.expect_same(&straight, &[before, after].concat(), &law);
         self.clear();
     }
 
@@ -253,8 +278,16 @@ impl Suite<'_> {
         self.feed_parts(stack, &[(slot, positions, text)])
     }
 
-    /// Runs positions of the made-up texts `text` in one call: token ids, or states that look like some.
     fn feed_parts(&mut self, stack: Stack, parts: &[(usize, std::ops::Range<usize>, u32)]) -> Vec<f32> {
+        self.try_feed(stack, parts).expect("well-formed rows run")
+    }
+
+    /// Runs positions of the made-up texts `text` in one call: token ids, or states that look like some.
+    fn try_feed(
+        &mut self,
+        stack: Stack,
+        parts: &[(usize, std::ops::Range<usize>, u32)],
+    ) -> Result<Vec<f32>, EngineError> {
         let (width, vocabulary) = (self.width(), self.engine.shape().vocabulary);
         let (mut rows, mut tokens, mut states) = (Vec::new(), Vec::new(), Vec::new());
         for (slot, positions, text) in parts {
@@ -266,9 +299,9 @@ impl Suite<'_> {
         }
         let input = if stack == Stack::Lower { Input::Tokens(&tokens) } else { Input::Hidden(&states) };
         let mut hidden = vec![f32::NAN; 3];
-        self.engine.run(stack, &rows, input, &mut hidden).expect("well-formed rows run");
+        self.engine.run(stack, &rows, input, &mut hidden)?;
         assert_eq!(hidden.len(), rows.len() * width, "{stack:?}: one hidden state a row");
-        hidden
+        Ok(hidden)
     }
 
     fn score(&mut self, head: Head, scope: Scope, hidden: &[f32]) -> Scores {

@@ -61,6 +61,9 @@ pub enum EngineError {
         /// Index of the row in the call.
         row: usize,
     },
+    /// Another thread ended the call.
+    #[error("the call was interrupted, since nobody wanted what it computes")]
+    Interrupted,
     /// The tensor library failed (out of memory, lost device).
     #[error("the device failed: {0}")]
     Device(String),

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod conformance;
 mod error;
+mod interrupt;
 pub mod scripted;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 pub use collm_core::ids::{Position, SlotId, TokenId};
 pub use collm_core::policy::Scope;
 pub use error::EngineError;
+pub use interrupt::Interrupt;
 
 /// A run of layers with key-value memory of its own. An engine has one to three, fixed when it is loaded:
 ///
@@ -199,7 +201,8 @@ pub trait Engine {
     ///
     /// # Errors
     /// A [`EngineError`] that names the caller's fault (wrong position, no such stack, full slot, non-finite input) leaves every slot as
-    /// it was. [`EngineError::Device`] leaves the slots of these rows undefined: truncate them to 0.
+    /// it was. [`EngineError::Interrupted`] leaves it with what it held, and maybe some of these rows. [`EngineError::Device`] leaves the
+    /// slots of these rows undefined: truncate them to 0.
     fn run(&mut self, stack: Stack, rows: &[Row], input: Input<'_>, hidden: &mut Vec<f32>) -> Result<(), EngineError>;
 
     /// Scores hidden states (`n * width` floats) with `head` and leaves what comes of it in `scores` (cleared first).
@@ -217,6 +220,11 @@ pub trait Engine {
     /// [`EngineError::NoTexts`] if the engine does not know them.
     fn token_texts(&mut self) -> Result<Arc<dyn TokenTexts>, EngineError> {
         Err(EngineError::NoTexts("it was made without a vocabulary".into()))
+    }
+
+    /// Has calls end early with [`EngineError::Interrupted`] when `interrupt` says so. Engines that cannot end a call run it to its end.
+    fn heed(&mut self, interrupt: Arc<Interrupt>) {
+        drop(interrupt);
     }
 
     /// Positions that `stack` holds in `slot`.

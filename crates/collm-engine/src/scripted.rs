@@ -8,15 +8,17 @@
 use std::sync::Arc;
 
 use crate::batch::Span;
-use crate::{Engine, EngineError, Head, Input, Row, Scope, Scores, Shape, SlotId, Stack, TokenId, TokenTexts};
+use crate::{
+    Engine, EngineError, Head, Input, Interrupt, Row, Scope, Scores, Shape, SlotId, Stack, TokenId, TokenTexts,
+};
 
-/// Floats in a hidden state of the scripted engine: two bits each, which even an encoding of few bits a float does not mistake.
+/// Floats in a hidden state of the scripted engine: a bit each, which even an encoding of few bits a float does not mistake.
 pub const WIDTH: usize = STACK_DIGITS + TOKEN_DIGITS + HASH_DIGITS;
 
-/// Two-bit digits of what a hidden state says.
-const STACK_DIGITS: usize = 1;
-const TOKEN_DIGITS: usize = 7;
-const HASH_DIGITS: usize = 21;
+/// Bits of what a hidden state says.
+const STACK_DIGITS: usize = 2;
+const TOKEN_DIGITS: usize = 14;
+const HASH_DIGITS: usize = 42;
 
 /// The token that ends a turn.
 pub const END_OF_TURN: TokenId = TokenId(0);
@@ -142,6 +144,7 @@ pub struct ScriptedEngine {
     shortlists: Vec<(Head, Vec<TokenId>)>,
     counts: Counts,
     failing_calls: Vec<u64>,
+    interrupt: Arc<Interrupt>,
 }
 
 /// Sizes of a scripted engine that a test may want to choose.
@@ -189,7 +192,15 @@ impl ScriptedEngine {
             heads: heads.to_vec(),
         };
         let memory = (0..sizes.slots).map(|_| Default::default()).collect();
-        Self { script, shape, memory, shortlists: Vec::new(), counts: Counts::default(), failing_calls: Vec::new() }
+        Self {
+            script,
+            shape,
+            memory,
+            shortlists: Vec::new(),
+            counts: Counts::default(),
+            failing_calls: Vec::new(),
+            interrupt: Arc::default(),
+        }
     }
 
     /// Gives `head` a shortlist, the same for every state, which is ascending and not empty.
@@ -212,10 +223,13 @@ impl ScriptedEngine {
         self.counts
     }
 
-    /// Counts the call and says whether it fails by injection.
+    /// Counts the call and says whether it is interrupted or fails by injection.
     fn begin_call(&mut self) -> Result<(), EngineError> {
         let call = self.counts.calls;
         self.counts.calls += 1;
+        if self.interrupt.is_stopped() {
+            return Err(EngineError::Interrupted);
+        }
         if self.failing_calls.contains(&call) {
             return Err(EngineError::Device(format!("injected fault at call {call}")));
         }
@@ -286,9 +300,11 @@ impl Engine for ScriptedEngine {
 
     fn run(&mut self, stack: Stack, rows: &[Row], input: Input<'_>, hidden: &mut Vec<f32>) -> Result<(), EngineError> {
         let spans = self.shape.parse_run(stack, rows, input, |slot| self.filled(stack, slot))?;
-        if let Err(fault) = self.begin_call() {
-            self.spoil(stack, &spans);
-            return Err(fault);
+        if let Err(error) = self.begin_call() {
+            if matches!(error, EngineError::Device(_)) {
+                self.spoil(stack, &spans);
+            }
+            return Err(error);
         }
         hidden.clear();
         for (index, row) in rows.iter().enumerate() {
@@ -325,6 +341,10 @@ impl Engine for ScriptedEngine {
 
     fn token_texts(&mut self) -> Result<Arc<dyn TokenTexts>, EngineError> {
         Ok(letters())
+    }
+
+    fn heed(&mut self, interrupt: Arc<Interrupt>) {
+        self.interrupt = interrupt;
     }
 
     fn filled(&self, stack: Stack, slot: SlotId) -> usize {
@@ -377,14 +397,14 @@ fn decode(hidden: &[f32]) -> State {
     State { stack: read_digits(stack), token: TokenId(read_digits(token) as u32), hash: read_digits(hash) }
 }
 
-/// Digits 0 to 3 as -3, -1, 1 and 3.
+/// Bits as -1 and 1: as far apart as values of this size can be, so that no rounding on the way to a cloud makes one of the other.
 fn push_digits(value: u64, count: usize, hidden: &mut Vec<f32>) {
-    hidden.extend((0..count).map(|digit| ((value >> (2 * digit)) & 3) as f32 * 2.0 - 3.0));
+    hidden.extend((0..count).map(|digit| ((value >> digit) & 1) as f32 * 2.0 - 1.0));
 }
 
-/// What is near enough counts; what is far off is a digit all the same.
+/// What is near enough counts.
 fn read_digits(digits: &[f32]) -> u64 {
-    digits.iter().rev().fold(0, |value, digit| (value << 2) | (((*digit + 3.0) / 2.0).round() as u64).min(3))
+    digits.iter().rev().fold(0, |value, digit| (value << 1) | u64::from(*digit > 0.0))
 }
 
 /// The hash after one more token.
@@ -399,7 +419,7 @@ fn spoiled(hash: u64) -> u64 {
 
 /// Keeps what a hidden state can carry.
 fn fold_digits(hash: u64) -> u64 {
-    hash & ((1 << (2 * HASH_DIGITS)) - 1)
+    hash & ((1 << HASH_DIGITS) - 1)
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014).

@@ -3,20 +3,29 @@
 mod kept;
 mod scoring;
 
-use std::{mem::discriminant, ops::Range};
+use std::{mem::discriminant, ops::Range, sync::Arc};
 
 use collm_core::{
-    edge::{Batch, Job, JobOutcome, SecondStage, Stage},
+    edge::{Batch, Job, JobError, JobOutcome, SecondStage, Stage},
     ids::{Position, SessionId, SlotId, TokenId},
     states::{Encoding, StateBlock},
 };
-use collm_engine::{Engine, Input, Row, Scores, Stack};
+use collm_engine::{Engine, EngineError, Input, Interrupt, Row, Scores, Stack};
 
 use self::kept::Kept;
 use crate::{ExecError, Judges, codec::Codec, forms::Forms, offset, push_rows};
 
-/// What became of a job. After an error its slot holds garbage: [`EdgeExecutor::free`] it.
+/// What became of a job. After a failure its slot holds garbage: [`EdgeExecutor::free`] it.
 pub type JobResult = Result<JobOutcome, ExecError>;
+
+impl From<ExecError> for JobError {
+    fn from(error: ExecError) -> Self {
+        match error {
+            ExecError::Engine(EngineError::Interrupted) => Self::Interrupted,
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
 
 /// Carries out the batches of [`collm_core::edge::Edge`], one after the other.
 #[derive(Debug)]
@@ -75,6 +84,13 @@ impl<E: Engine> EdgeExecutor<E> {
     #[must_use]
     pub fn judged_by(mut self, judges: Judges) -> Self {
         self.judges = judges;
+        self
+    }
+
+    /// With an engine that `interrupt` can end the calls of.
+    #[must_use]
+    pub fn heeding(mut self, interrupt: Arc<Interrupt>) -> Self {
+        self.engine.heed(interrupt);
         self
     }
 
@@ -291,7 +307,7 @@ mod tests {
         sampling::{Sampling, Scoring},
     };
     use collm_engine::{
-        EngineError, Head,
+        Head,
         scripted::{Script, ScriptedEngine, Sizes, WIDTH},
     };
 
@@ -463,6 +479,24 @@ mod tests {
         let mut empty = first(3, &tokens([1]), Some(Encoding::F16));
         empty.stage = Stage::First { tokens: vec![], upload: Some(Encoding::F16) };
         assert_eq!(run(&mut edge, empty), Err(ExecError::Empty(Position(3))));
+    }
+
+    #[test]
+    fn an_interrupted_job_can_be_forgotten_and_done_anew() {
+        let (interrupt, script) = (Arc::new(Interrupt::default()), Script::default());
+        let mut edge = edge().heeding(Arc::clone(&interrupt));
+        let all = tokens(1..9);
+        run(&mut edge, first(0, &all[..3], None)).unwrap();
+        run(&mut edge, second(0, 3)).unwrap();
+        interrupt.begin(1);
+        interrupt.stop(1);
+        let ended = run(&mut edge, first(3, &all[3..], None)).map_err(JobError::from);
+        assert_eq!(ended, Err(JobError::Interrupted));
+        edge.truncate(SLOT, 3);
+        interrupt.begin(2);
+        run(&mut edge, first(3, &all[3..], None)).unwrap();
+        assert_eq!(chosen(&run(&mut edge, second(3, 5))), script.guess(Head::Exit2, &all).0);
+        assert_eq!(edge.engine().counts().discontinuities, 0);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use edge::{EdgeExecutor, JobResult};
 /// Rows scored in one call of the engine, so that the logits of a long prompt never are in memory at once.
 const SCORED_ROWS_MAX: usize = 32;
 
-/// Why a job or a batch could not be carried out. The slots it worked in hold garbage afterwards: free them.
+/// Why a job or a batch could not be carried out. Unless it was interrupted, the slots it worked in hold garbage afterwards: free them.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExecError {

@@ -5,8 +5,9 @@
 
 use std::ffi::{CStr, c_void};
 use std::ptr::NonNull;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
+use collm_engine::{EngineError, Interrupt};
 use llama_cpp_sys_2 as sys;
 
 use crate::LoadError;
@@ -71,8 +72,9 @@ pub(crate) const MAPPED_ALIGNMENT: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Device {
     backend: Backend,
-    // After the backend, which computes with it: fields drop in this order.
+    // After the backend, which computes with them: fields drop in this order.
     _pool: Option<Pool>,
+    _interrupt: Option<Arc<Interrupt>>,
     handle: Handle,
     /// Layouts to try for weights, the fastest first, the device's own last.
     layouts: Vec<Layout>,
@@ -103,7 +105,7 @@ impl Device {
             DeviceKind::Graphics | DeviceKind::Accelerator => None,
         };
         let layouts = handle.extra_layouts().into_iter().chain([handle.own_layout()]).collect();
-        Ok(Self { backend, _pool: pool, handle, layouts })
+        Ok(Self { backend, _pool: pool, _interrupt: None, handle, layouts })
     }
 
     /// Where everything but repacked weights is placed.
@@ -171,16 +173,38 @@ impl Device {
         unsupported.map_or(Ok(()), |operation| Err(LoadError::Operation(operation)))
     }
 
-    /// Runs a placed graph to its end.
-    pub(crate) fn compute(&mut self, graph: *mut sys::ggml_cgraph) -> Result<(), String> {
+    /// Looks at `interrupt` after every step of a graph, if the device can.
+    pub(crate) fn heed(&mut self, interrupt: Arc<Interrupt>) {
+        type Check = unsafe extern "C" fn(*mut c_void) -> bool;
+        type Heed = unsafe extern "C" fn(sys::ggml_backend_t, Option<Check>, *mut c_void);
+        // SAFETY: the type is `ggml_backend_set_abort_callback_t` of ggml-backend.h.
+        let heed: Option<Heed> = unsafe { self.handle.library().function(c"ggml_backend_set_abort_callback") };
+        let Some(heed) = heed else { return };
+        // SAFETY: the backend lives; what the pointer refers to is kept beside it until it is freed or heeds another.
+        unsafe { heed(self.backend.0.as_ptr(), Some(is_stopped), Arc::as_ptr(&interrupt).cast_mut().cast()) };
+        self._interrupt = Some(interrupt);
+    }
+
+    /// Runs a placed graph to its end, unless it is interrupted.
+    pub(crate) fn compute(&mut self, graph: *mut sys::ggml_cgraph) -> Result<(), EngineError> {
         // SAFETY: the graph was placed in this device's memory by its owner, which is alive.
         let status = unsafe { sys::ggml_backend_graph_compute(self.backend.0.as_ptr(), graph) };
         match status {
             sys::GGML_STATUS_SUCCESS => Ok(()),
-            sys::GGML_STATUS_ALLOC_FAILED => Err("out of memory".into()),
-            status => Err(format!("ggml status {status}")),
+            sys::GGML_STATUS_ABORTED => Err(EngineError::Interrupted),
+            sys::GGML_STATUS_ALLOC_FAILED => Err(EngineError::Device("out of memory".into())),
+            status => Err(EngineError::Device(format!("ggml status {status}"))),
         }
     }
+}
+
+/// What ggml asks between two steps of a graph.
+///
+/// # Safety
+/// `interrupt` is the pointer that [`Device::heed`] gave.
+unsafe extern "C" fn is_stopped(interrupt: *mut c_void) -> bool {
+    // SAFETY: the device keeps it as long as its backend may ask, and only atomics in it change.
+    unsafe { &*interrupt.cast::<Interrupt>() }.is_stopped()
 }
 
 impl Layout {

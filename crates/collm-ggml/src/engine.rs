@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use collm_engine::batch::Span;
 use collm_engine::{
-    BLOCK_ROWS, Engine, EngineError, Head, Input, Row, Scope, Scores, Shape, SlotId, Stack, TokenId, TokenTexts,
+    BLOCK_ROWS, Engine, EngineError, Head, Input, Interrupt, Row, Scope, Scores, Shape, SlotId, Stack, TokenId,
+    TokenTexts,
 };
 use collm_model::gguf::TensorView;
 use collm_model::{ExitNumber, Holding, LayerName, ModelFile};
@@ -167,7 +168,7 @@ impl GgmlEngine {
             StackView { stack, shape: &self.layer_shape, layers: &self.stacks[stack as usize], memory: &self.memory };
         let input =
             CallInput { hidden: input, positions: &call.positions, memory_rows: &call.memory_rows, aims: &call.aims };
-        self.graphs.run(&mut self.device, view, &shape, input, hidden).map_err(EngineError::Device)?;
+        self.graphs.run(&mut self.device, view, &shape, input, hidden)?;
         self.grow(stack, spans);
         Ok(())
     }
@@ -230,7 +231,7 @@ impl Engine for GgmlEngine {
         scores.clear();
         let runner = self.heads.iter_mut().find(|(name, _)| *name == head);
         let (_, runner) = runner.expect("the shape lists the heads");
-        runner.score(&mut self.device, scope, hidden, scores).map_err(EngineError::Device)
+        runner.score(&mut self.device, scope, hidden, scores)
     }
 
     fn shortlist(&self, head: Head) -> Option<usize> {
@@ -244,6 +245,10 @@ impl Engine for GgmlEngine {
             self.texts = Some(Arc::new(vocabulary));
         }
         Ok(self.texts.clone().expect("loaded above"))
+    }
+
+    fn heed(&mut self, interrupt: Arc<Interrupt>) {
+        self.device.heed(interrupt);
     }
 
     fn filled(&self, stack: Stack, slot: SlotId) -> usize {

@@ -4,7 +4,7 @@
 //! for a token. So graphs of few rows are kept, each with memory of its own; graphs of many rows share one memory and are
 //! built anew each time.
 
-use collm_engine::Stack;
+use collm_engine::{EngineError, Stack};
 use llama_cpp_sys_2 as sys;
 
 use crate::LoadError;
@@ -81,7 +81,7 @@ impl StackGraph {
     }
 
     /// Runs the graph, which has been placed, and appends its output to `hidden`.
-    fn run(&self, device: &mut Device, input: CallInput<'_>, hidden: &mut Vec<f32>) -> Result<(), String> {
+    fn run(&self, device: &mut Device, input: CallInput<'_>, hidden: &mut Vec<f32>) -> Result<(), EngineError> {
         self.hidden_in.write(input.hidden);
         self.positions.write(input.positions);
         self.memory_rows.write(input.memory_rows);
@@ -138,7 +138,7 @@ impl Graphs {
         spans: &[SpanRows],
         input: CallInput<'_>,
         hidden: &mut Vec<f32>,
-    ) -> Result<(), String> {
+    ) -> Result<(), EngineError> {
         let rows: usize = spans.iter().map(|span| span.count).sum();
         if rows > KEPT_ROWS_MAX {
             let ends = spans.iter().zip(input.aims).map(|(span, aim)| aim.start + span.count);
@@ -149,7 +149,7 @@ impl Graphs {
         self.kept(device, view, spans)?.run(device, input, hidden)
     }
 
-    fn kept(&mut self, device: &Device, view: StackView<'_>, spans: &[SpanRows]) -> Result<&StackGraph, String> {
+    fn kept(&mut self, device: &Device, view: StackView<'_>, spans: &[SpanRows]) -> Result<&StackGraph, EngineError> {
         let found = self.kept.iter().position(|kept| kept.stack == view.stack && kept.spans == spans);
         let kept = match found {
             Some(index) => self.kept.remove(index),
@@ -167,6 +167,6 @@ impl Graphs {
     }
 }
 
-fn place(allocator: &mut Allocator, graph: &StackGraph) -> Result<(), String> {
-    if allocator.place(graph.graph) { Ok(()) } else { Err("out of memory for a graph".into()) }
+fn place(allocator: &mut Allocator, graph: &StackGraph) -> Result<(), EngineError> {
+    if allocator.place(graph.graph) { Ok(()) } else { Err(EngineError::Device("out of memory for a graph".into())) }
 }

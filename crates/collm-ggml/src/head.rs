@@ -5,7 +5,7 @@
 //! An exit may make a shortlist for its cheap check. All tokens are scored at a low rank, `keys (query (state))`, and the best of them
 //! with the LM head's own rows.
 
-use collm_engine::{Scope, Scores, Shortlists, TokenId};
+use collm_engine::{EngineError, Scope, Scores, Shortlists, TokenId};
 use collm_model::{ExitNumber, ModelFile};
 use llama_cpp_sys_2 as sys;
 
@@ -167,7 +167,7 @@ impl HeadRunner {
         scope: Scope,
         hidden: &[f32],
         scores: &mut Scores,
-    ) -> Result<(), String> {
+    ) -> Result<(), EngineError> {
         for states in hidden.chunks(self.rows_max() * self.width) {
             let rows = states.len() / self.width;
             if rows == 1 {
@@ -186,7 +186,7 @@ impl HeadRunner {
         (TABLE_FLOATS_MAX / floats).clamp(1, ROWS_MAX)
     }
 
-    fn single(&mut self, device: &Device, scope: Scope) -> Result<&HeadGraph, String> {
+    fn single(&mut self, device: &Device, scope: Scope) -> Result<&HeadGraph, EngineError> {
         let kept = &mut self.single[scope as usize];
         if kept.is_none() {
             let graph = HeadGraph::build(&self.weights, scope, self.width, 1);
@@ -211,7 +211,7 @@ impl HeadGraph {
         Self { graph, hidden, state, logits, shortlist, _context: context }
     }
 
-    fn run(&self, device: &mut Device, states: &[f32], scores: &mut Scores) -> Result<(), String> {
+    fn run(&self, device: &mut Device, states: &[f32], scores: &mut Scores) -> Result<(), EngineError> {
         self.hidden.write(states);
         device.compute(self.graph)?;
         append(self.state, &mut scores.states);
@@ -246,6 +246,6 @@ fn append<T: Plain + Default>(tensor: Tensor, values: &mut Vec<T>) {
     tensor.read(&mut values[start..]);
 }
 
-fn place(allocator: &mut Allocator, graph: &HeadGraph) -> Result<(), String> {
-    if allocator.place(graph.graph) { Ok(()) } else { Err("out of memory for a head".into()) }
+fn place(allocator: &mut Allocator, graph: &HeadGraph) -> Result<(), EngineError> {
+    if allocator.place(graph.graph) { Ok(()) } else { Err(EngineError::Device("out of memory for a head".into())) }
 }

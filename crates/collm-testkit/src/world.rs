@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use collm_core::{
     cloud::{self, Batch, BatchOutcome, Occupancy, PeerId},
-    edge::{self, Event, FinishReason, Job, Request, StreamId, SubmitError},
+    edge::{self, Event, FinishReason, Job, JobError, Request, StreamId, SubmitError},
     frame::{ToCloud, ToEdge},
     ids::SessionId,
     time::Time,
@@ -279,6 +279,7 @@ impl World {
                 assert!(!under_way, "two batches under way at an edge");
                 host.work.push_back(Work::Batch(batch));
             }
+            edge::Output::Interrupt => self.interrupt(edge),
             edge::Output::Truncate(slot, length) => {
                 self.edges[edge].work.push_back(Work::Truncate(slot, length));
             }
@@ -301,12 +302,27 @@ impl World {
         host.is_busy = true;
         let rows: u32 = batch.jobs.iter().map(|(_, job)| job.rows()).sum();
         let compute = self.random.span_us(host.plan.job_us.clone()) * (1 + rows);
-        let jobs = results.into_iter().map(|result| result.map_err(|error| expect_planned(&error))).collect();
+        let jobs = results.into_iter().map(|result| result.map_err(|error| JobError::Failed(expect_planned(&error))));
+        let jobs = jobs.collect();
         for (session, job) in &batch.jobs {
             self.note(Entry::JobStarted(*session, job.clone()));
         }
         let outcome = edge::BatchOutcome { jobs, compute };
         self.schedule(self.now + compute, Happening::JobsDone { edge, batch, outcome });
+    }
+
+    /// Every other engine ends its batch early. Its slots hold the whole of it, which is as good as any part.
+    fn interrupt(&mut self, edge: usize) {
+        assert!(self.edges[edge].is_busy, "an edge that computes nothing is interrupted");
+        if self.random.chance(0.5) {
+            return;
+        }
+        let is_its = |happening: &Happening| matches!(happening, Happening::JobsDone { edge: of, .. } if *of == edge);
+        let key = *self.queue.iter().find(|(_, happening)| is_its(happening)).expect("it is busy").0;
+        let Some(Happening::JobsDone { batch, mut outcome, .. }) = self.queue.remove(&key) else { unreachable!() };
+        outcome.jobs.fill(Err(JobError::Interrupted));
+        let at = self.now + self.random.span_us(0..=50);
+        self.schedule(at.min(key.0), Happening::JobsDone { edge, batch, outcome });
     }
 
     fn schedule_edge(&mut self, edge: usize) {

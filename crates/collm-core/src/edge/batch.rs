@@ -5,16 +5,26 @@
 
 use std::{collections::VecDeque, mem::discriminant, time::Duration};
 
-use super::{Batch, BatchOutcome, Job, JobOutcome};
-use crate::ids::SessionId;
+use super::{Batch, BatchOutcome, Job, JobError, JobOutcome};
+use crate::{ids::SessionId, time::Time};
 
 /// Jobs on their way to the engine and in it; at most one a session that anyone wants the outcome of.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     /// Longest waiting first.
     waiting: VecDeque<(SessionId, Job)>,
-    /// What the engine works on, in the order of the batch.
-    running: Option<Vec<RunningJob>>,
+    running: Option<Running>,
+}
+
+/// What the engine works on.
+#[derive(Debug)]
+struct Running {
+    /// In the order of the batch.
+    jobs: Vec<RunningJob>,
+    /// When the last job was withdrawn.
+    withdrawn: Option<Time>,
+    /// Whether the engine was told that nobody wants any of it.
+    interrupted: bool,
 }
 
 #[derive(Debug)]
@@ -29,7 +39,7 @@ struct RunningJob {
 #[derive(Debug)]
 pub(super) struct JobDone {
     pub(super) session: SessionId,
-    pub(super) outcome: Result<JobOutcome, String>,
+    pub(super) outcome: Result<JobOutcome, JobError>,
     /// The session waits for it. The outcome of a job that it withdrew matters only where it failed: then its slot holds garbage.
     pub(super) wanted: bool,
     pub(super) took: Took,
@@ -50,11 +60,27 @@ impl Jobs {
         self.waiting.push_back((session, job));
     }
 
-    /// Takes back what a session wants no more. Returns whether the engine works on it: that cannot be stopped.
-    pub(super) fn withdraw(&mut self, session: SessionId) -> bool {
+    /// Takes back what a session wants no more. Returns whether the engine works on it.
+    pub(super) fn withdraw(&mut self, session: SessionId, now: Time) -> bool {
         self.waiting.retain(|(waiting, _)| *waiting != session);
-        let running = self.running.iter_mut().flatten().find(|running| running.session == session);
-        running.map(|running| running.wanted = false).is_some()
+        let Some(running) = &mut self.running else { return false };
+        let Some(job) = running.jobs.iter_mut().find(|job| job.session == session) else { return false };
+        job.wanted = false;
+        running.withdrawn = Some(now);
+        true
+    }
+
+    /// Whether to interrupt the engine now, which is said once: it works on what nobody wants.
+    pub(super) fn interrupt(&mut self) -> bool {
+        let Some(running) = &mut self.running else { return false };
+        let useless = running.jobs.iter().all(|job| !job.wanted);
+        !std::mem::replace(&mut running.interrupted, useless) && useless
+    }
+
+    /// How long ago the engine was interrupted, if it was.
+    pub(super) fn interrupted_for(&self, now: Time) -> Option<Duration> {
+        let running = self.running.as_ref().filter(|running| running.interrupted)?;
+        running.withdrawn.map(|withdrawn| now - withdrawn)
     }
 
     /// The next batch of at most `rows_max` rows, unless one is running. A job that is larger runs alone.
@@ -76,13 +102,14 @@ impl Jobs {
         }
         let running =
             |(session, job): &(SessionId, Job)| RunningJob { session: *session, rows: job.rows(), wanted: true };
-        self.running = Some(jobs.iter().map(running).collect());
+        let running = jobs.iter().map(running).collect();
+        self.running = Some(Running { jobs: running, withdrawn: None, interrupted: false });
         Some(Batch { jobs })
     }
 
     /// The running batch is done.
     pub(super) fn done(&mut self, outcome: BatchOutcome) -> impl Iterator<Item = JobDone> + use<> {
-        let running = self.running.take().unwrap_or_default();
+        let running = self.running.take().map(|running| running.jobs).unwrap_or_default();
         let rows: u32 = running.iter().map(|job| job.rows).sum();
         let batch = outcome.compute;
         running.into_iter().zip(outcome.jobs).map(move |(job, outcome)| JobDone {
@@ -104,6 +131,7 @@ mod tests {
     };
 
     const ROWS_MAX: u32 = 16;
+    const NOW: Time = Time(Duration::from_secs(1));
 
     fn job(stage: Stage) -> Job {
         Job { slot: SlotId(0), stage, first: Position(0), scores: vec![], scope: Scope::Full }
@@ -169,12 +197,29 @@ mod tests {
     #[test]
     fn withdrawn_jobs_do_not_run_and_running_ones_are_not_wanted() {
         let mut jobs = jobs(vec![first(1), first(3), first(1)]);
-        assert!(!jobs.withdraw(SessionId(3)), "it only waited");
+        assert!(!jobs.withdraw(SessionId(3), NOW), "it only waited");
         assert_eq!(sessions(jobs.start(ROWS_MAX)), [1, 2]);
-        assert!(jobs.withdraw(SessionId(1)));
+        assert!(jobs.withdraw(SessionId(1), NOW));
         jobs.push(SessionId(1), second(1));
         let wanted: Vec<_> = done(&mut jobs, 2).iter().map(|done| (done.wanted, done.took.share)).collect();
         assert_eq!(wanted, [(false, Duration::from_millis(3)), (true, Duration::from_millis(9))]);
         assert_eq!(sessions(jobs.start(ROWS_MAX)), [1], "what came after is not affected");
+    }
+
+    #[test]
+    fn the_engine_is_interrupted_once_when_nobody_wants_what_it_works_on() {
+        let mut jobs = jobs(vec![first(1), first(1)]);
+        assert!(!jobs.interrupt(), "nothing is under way");
+        jobs.start(ROWS_MAX);
+        jobs.withdraw(SessionId(1), NOW);
+        assert!(!jobs.interrupt(), "one of two is wanted");
+        jobs.withdraw(SessionId(2), NOW + Duration::from_millis(3));
+        assert_eq!(jobs.interrupted_for(NOW), None, "nobody has told the engine");
+        assert!(jobs.interrupt() && !jobs.interrupt());
+        jobs.push(SessionId(1), second(1));
+        assert_eq!(jobs.interrupted_for(NOW + Duration::from_millis(5)), Some(Duration::from_millis(2)));
+        done(&mut jobs, 2);
+        assert_eq!(sessions(jobs.start(ROWS_MAX)), [1]);
+        assert!(!jobs.interrupt(), "the next batch is wanted");
     }
 }

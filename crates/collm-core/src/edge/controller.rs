@@ -22,6 +22,8 @@ pub(super) struct Spent {
     pub(super) tokens: u32,
     /// Of them, those that were asked about.
     pub(super) asked: u32,
+    /// Asks that are not answered yet: what they cost in time has not been spent.
+    pub(super) open: u32,
     /// Positions that the cloud has to compute with the next ask.
     pub(super) to_catch_up: u32,
     /// Time since the first token was told; zero before.
@@ -62,7 +64,7 @@ fn allowance_of_time(target: Duration, spent: Spent, costs: Costs) -> Allowance 
     let target = target.as_secs_f64();
     let later_tokens = f64::from(spent.tokens.saturating_sub(1));
     let left = if spent.since_first.is_zero() { 0.0 } else { target * later_tokens - spent.since_first.as_secs_f64() };
-    Allowance { share: room / ask.as_secs_f64(), credit: left / next_ask }
+    Allowance { share: room / ask.as_secs_f64(), credit: left / next_ask - f64::from(spent.open) }
 }
 
 /// Share of the tokens that a time per token leaves for asks; `None` before one was measured.

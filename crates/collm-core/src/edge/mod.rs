@@ -29,7 +29,7 @@ pub use comparison::{Comparison, Verdict};
 pub use event::{Event, FinishReason, Loss, PromptToken, Source, Token};
 pub use occupancy::Occupancy;
 pub use outlook::{CloudOnly, LinkEstimate};
-pub use output::{Batch, BatchOutcome, Job, JobOutcome, Output, Stage, StreamId};
+pub use output::{Batch, BatchOutcome, Job, JobError, JobOutcome, Output, Stage, StreamId};
 pub use request::{Ablation, Request, SubmitError};
 pub use stats::{BudgetReport, Stats};
 
@@ -260,8 +260,11 @@ impl Edge {
 
     /// The batch is done.
     pub fn handle_compute(&mut self, now: Time, outcome: BatchOutcome) {
+        if let Some(after) = self.common.jobs.interrupted_for(now) {
+            self.common.outlook.interrupted(after);
+        }
         for done in self.common.jobs.done(outcome) {
-            if done.outcome.is_err() {
+            if matches!(done.outcome, Err(JobError::Failed(_))) {
                 self.forget(done.session);
             }
             self.with(now, done.session, |session, around| session.handle_compute(done, around));
@@ -278,10 +281,15 @@ impl Edge {
         self.connect_all(now);
     }
 
-    /// The next thing to do, in order. A batch comes last, so that all sessions that an input made ready are in it.
+    /// The next thing to do, in order. Batches come last: all sessions that an input made ready are in the next, and all that still want
+    /// the one under way have said so.
     pub fn poll_output(&mut self) -> Option<Output> {
         let Common { config, jobs, outputs, .. } = &mut self.common;
-        outputs.pop_front().or_else(|| jobs.start(config.batch_rows_max()).map(Output::Compute))
+        let of_batches = |jobs: &mut Jobs| match jobs.interrupt() {
+            true => Some(Output::Interrupt),
+            false => jobs.start(config.batch_rows_max()).map(Output::Compute),
+        };
+        outputs.pop_front().or_else(|| of_batches(jobs))
     }
 
     /// When to call [`Edge::handle_timeout`], if nothing else happens before.

@@ -31,6 +31,8 @@ pub enum Output {
     Disconnect(StreamId),
     /// Compute. There is never more than one batch under way. Owed: one [`Edge::handle_compute`](super::Edge::handle_compute).
     Compute(Batch),
+    /// Nobody wants the outcome of the batch under way: end it as soon as that can be done. It is owed all the same.
+    Interrupt,
     /// Forget positions of the slot from this one on, after the batch under way. Nothing is owed.
     Truncate(SlotId, u32),
     /// Empty the slot, after the batch under way. Nothing is owed.
@@ -91,10 +93,19 @@ pub enum Stage {
 /// What came of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchOutcome {
-    /// In the order of the batch; `Err` for a job that failed, whose slot holds garbage then.
-    pub jobs: Vec<Result<JobOutcome, String>>,
+    /// In the order of the batch.
+    pub jobs: Vec<Result<JobOutcome, JobError>>,
     /// Time the engine took for the batch.
     pub compute: Duration,
+}
+
+/// Why a job has no outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobError {
+    /// It was ended early, as [`Output::Interrupt`] asked for. Its slot holds what it held before, and maybe some rows of the job.
+    Interrupted,
+    /// It failed, and its slot holds garbage.
+    Failed(String),
 }
 
 /// What came of a job.

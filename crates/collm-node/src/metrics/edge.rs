@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use collm_core::edge::{
-    Batch, BatchOutcome, EdgeConfig, Loss, Occupancy, SecondStage, Source, Stage, Stats, SubmitError,
+    Batch, BatchOutcome, EdgeConfig, JobError, Loss, Occupancy, SecondStage, Source, Stage, Stats, SubmitError,
 };
 use metrics::{counter, gauge, histogram};
 
@@ -98,8 +98,11 @@ pub(crate) fn exit_of(batch: &Batch, second: SecondStage) -> Source {
 pub(crate) fn record_outcome(outcome: &BatchOutcome, exit: Source) {
     record_batch_time(Role::Edge, outcome.compute);
     record_confidence(exit, outcome.jobs.iter().flatten().flat_map(|job| &job.scored));
-    if outcome.jobs.iter().any(Result::is_err) {
+    if outcome.jobs.iter().any(|job| matches!(job, Err(JobError::Failed(_)))) {
         record_batch_failed(Role::Edge);
+    }
+    if outcome.jobs.contains(&Err(JobError::Interrupted)) {
+        counter!("collm_batches_interrupted_total").increment(1);
     }
 }
 

@@ -137,6 +137,11 @@ pub const METRICS: &[Metric] = &[
     histogram_of("collm_batch_sessions", &["role"], COUNTS, "sessions in a batch"),
     histogram_of("collm_batch_seconds", &["role"], SECONDS, "engine time of a batch"),
     counts("collm_batches_failed_total", &["role"], "batches that the engine failed, in part or whole"),
+    counts(
+        "collm_batches_interrupted_total",
+        &[],
+        "batches of the edge that were ended early, since nobody wanted them any more",
+    ),
     gauges("collm_slots_used", &["role"], "key-value slots in use"),
     gauges("collm_slots", &["role"], "key-value slots in all"),
     gauges("collm_positions_used", &["role"], "positions whose keys and values are in a slot"),

@@ -30,6 +30,8 @@ use crate::{
 pub(super) struct Outlook {
     first: Average,
     second: Average,
+    /// What the engine takes to end work that nobody wants any more.
+    interrupted: Average,
     round_trip: Average,
     /// What asking added to the time of an answer.
     ask: Average,
@@ -72,6 +74,11 @@ impl Outlook {
     /// A job of one row through the second stage took this long.
     pub(super) fn second_took(&mut self, compute: Duration) {
         self.second.add(compute);
+    }
+
+    /// The engine was interrupted and took this long to be free.
+    pub(super) fn interrupted(&mut self, after: Duration) {
+        self.interrupted.add(after);
     }
 
     /// An ask was answered after this long; its guess had this confidence and was right or not.
@@ -124,7 +131,13 @@ impl Outlook {
             answer_in: self.round_trip.value().saturating_sub(now - since),
             step: self.first.value() + self.second.value(),
             job: self.first.value(),
+            interrupted: self.interruption(),
         }
+    }
+
+    /// What it takes to have the engine end what it is at: a job at most.
+    pub(super) fn interruption(&self) -> Duration {
+        self.interrupted.known().unwrap_or(self.first.value())
     }
 
     /// What tokens cost, as far as it was measured.
@@ -194,11 +207,21 @@ mod tests {
 
     #[test]
     fn far_clouds_make_running_ahead_pay_and_near_ones_only_for_good_guesses() {
-        assert!(pays(80, &[0.1]), "an interruptible job costs nothing when the answer is far away");
+        assert!(pays(80, &[0.1]), "a job that is done before the answer comes costs nothing");
         assert!(!pays(1, &[0.5]), "two milliseconds of delay against one of gain");
         assert!(pays(1, &[0.9]));
         assert!(!pays(80, &[0.9; 8]), "no more open asks than allowed");
         assert!(!pays(0, &[0.5]), "nothing to gain without a round trip");
+    }
+
+    #[test]
+    fn an_engine_that_ends_useless_work_at_once_makes_it_cost_nothing() {
+        let mut outlook = outlook(1);
+        let pays =
+            |outlook: &Outlook| RunAhead::WhilePaying(8).pays(&[0.3], outlook.ahead(Time::default(), Time::default()));
+        assert!(!pays(&outlook));
+        outlook.interrupted(Duration::from_micros(300));
+        assert!(pays(&outlook));
     }
 
     #[test]

@@ -200,7 +200,7 @@ impl Session {
     }
 
     /// What the answer to an ask says about what asking costs: the time stood still for it if its guess was right, else all the time
-    /// since, of which nothing remains. The first ask of an answer waits for the whole prompt and says nothing about the others.
+    /// since, of which nothing remains, and what the engine takes to end what it is at. The first ask of an answer waits for the whole prompt and says nothing about the others.
     fn learn_costs(
         &self,
         ask: OpenAsk,
@@ -211,7 +211,11 @@ impl Session {
         around.outlook.cloud_took(rows, self.of_whole_model(compute, around.config));
         if self.request.mode == Mode::Collaborative {
             let is_right = ask.guess.is_some_and(|guess| guess.token == decided.token);
-            let delay = if is_right { self.waited } else { around.now - ask.since };
+            let interrupted = match self.phase {
+                Phase::Computing(_) => around.outlook.interruption(),
+                Phase::Standing(_) | Phase::Following(_) | Phase::Scoring(_) => Duration::ZERO,
+            };
+            let delay = if is_right { self.waited } else { around.now - ask.since + interrupted };
             around.outlook.asked(AskCost { delay: (!ask.first).then_some(delay), rows, compute });
         }
     }

@@ -20,7 +20,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use self::prompt::Untold;
 use super::{
-    Ablation, Arrival, EdgeConfig, Event, FinishReason, Loss, Output, Request, SecondStage, Source, Stats, StreamId,
+    Ablation, Arrival, EdgeConfig, Event, FinishReason, JobError, Loss, Output, Request, SecondStage, Source, Stats,
+    StreamId,
     auto::Switch,
     batch::{JobDone, Jobs, Took},
     breaker::Breaker,
@@ -258,8 +259,11 @@ impl Session {
 
     pub(super) fn handle_compute(&mut self, done: JobDone, around: &mut Surroundings<'_>) {
         match (done.outcome, self.phase) {
-            (Err(why), _) => self.fail(why, around),
-            (Ok(_), _) if !done.wanted => {}
+            (Err(JobError::Failed(why)), _) => self.fail(why, around),
+            _ if !done.wanted => self.stats.edge_compute += done.took.share,
+            (Err(JobError::Interrupted), _) => {
+                self.fail("the engine was interrupted over work that is wanted".into(), around)
+            }
             (Ok(outcome), Phase::Computing(Rows::First(rows))) => self.first_done(rows, outcome, done.took, around),
             (Ok(outcome), Phase::Computing(Rows::Second(rows))) => self.second_done(rows, outcome, done.took, around),
             (Ok(_), Phase::Standing(_) | Phase::Following(_) | Phase::Scoring(_)) => {}
@@ -357,7 +361,7 @@ impl Session {
 
     /// After the last event: forgets everything, on both sides. Returns the slot.
     pub(super) fn leave(mut self, around: &mut Surroundings<'_>) -> SlotId {
-        around.jobs.withdraw(self.id());
+        around.jobs.withdraw(self.id(), around.now);
         self.uplink.close(around.out);
         around.out.push_back(Output::Free(self.slot));
         self.slot

@@ -50,7 +50,7 @@ impl Session {
     /// What was computed and drafted from `position` on is void.
     pub(super) fn forget_from(&mut self, position: Position, around: &mut Surroundings<'_>) {
         let length = position.0;
-        let computing = around.jobs.withdraw(self.id());
+        let computing = around.jobs.withdraw(self.id(), around.now);
         if computing || self.first_filled > length {
             around.out.push_back(Output::Truncate(self.slot, length));
         }

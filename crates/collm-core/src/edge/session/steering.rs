@@ -78,6 +78,7 @@ impl Session {
         Spent {
             tokens: self.tokens_made(),
             asked: self.stats.cloud_tokens + of_cloud as u32,
+            open: self.asks.len() as u32,
             to_catch_up: self.length() - self.asked_to.min(self.length()),
             since_first: until_first.map(|first| around.now - first).unwrap_or_default(),
         }
