@@ -78,10 +78,14 @@ fn drain(cloud: &mut Cloud) -> (Vec<Output>, Option<Batch>) {
 }
 
 fn done(batch: &Batch) -> BatchOutcome {
+    done_in(1, batch)
+}
+
+fn done_in(ms: u64, batch: &Batch) -> BatchOutcome {
     let choice = Choice { token: TokenId(1), confidence: 0.5 };
     let scored = Scored { choice, log_probs: None };
     let scored = batch.parts.iter().map(|part| Ok(vec![scored.clone(); part.scores.len()])).collect();
-    BatchOutcome::Done { scored, compute: Duration::from_millis(1) }
+    BatchOutcome::Done { scored, compute: Duration::from_millis(ms) }
 }
 
 /// Runs batches until none is wanted; the positions answered, in order.
@@ -192,7 +196,7 @@ fn prompts_are_computed_ahead_in_whole_blocks_and_answers_are_not() {
 
 #[test]
 fn answers_are_computed_ahead_but_for_their_newest_position() {
-    let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead: Ahead::Everything, ..config(1, 64) }), PeerId(1));
+    let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead: Ahead::Answers, ..config(1, 64) }), PeerId(1));
     cloud.handle_frame(at(0), peer, open(1, Feed::States(Encoding::F16)));
     cloud.handle_frame(at(0), peer, states(9));
     let whole_blocks = [(0, 4), (4, 4)];
@@ -212,6 +216,62 @@ fn answers_are_computed_ahead_but_for_their_newest_position() {
     let (_, batch) = drain(&mut cloud);
     let batch = batch.expect("the ask is served");
     assert_eq!((batch.parts[0].first.0, batch.parts[0].scores.len()), (15, 1), "nothing is computed twice");
+}
+
+/// The answers among outputs.
+fn answers(outputs: Vec<Output>) -> Vec<Answer> {
+    let answer = |output| match output {
+        Output::Transmit(_, ToEdge::Answer(answer)) => Some(answer),
+        _ => None,
+    };
+    outputs.into_iter().filter_map(answer).collect()
+}
+
+#[test]
+fn an_ask_that_was_foreseen_is_answered_at_once_and_one_that_comes_meanwhile_when_it_is_done() {
+    let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead: Ahead::Everything, ..config(1, 64) }), PeerId(1));
+    cloud.handle_frame(at(0), peer, open(1, Feed::States(Encoding::F16)));
+    cloud.handle_frame(at(0), peer, states(10));
+    let ms = Duration::from_millis;
+    for (first, rows) in [(0, 4), (4, 4), (8, 2)] {
+        let batch = drain(&mut cloud).1.expect("there is something to compute");
+        assert_eq!((batch.parts[0].first.0, batch.parts[0].scores.len() as u32), (first, rows / 2 % 2));
+        cloud.handle_compute(at(4), done(&batch));
+    }
+    assert_eq!(wanted(&mut cloud), None);
+    cloud.handle_frame(at(7), peer, ask(9));
+    let (outputs, batch) = drain(&mut cloud);
+    let [answer] = &answers(outputs)[..] else { panic!("one answer") };
+    assert_eq!((answer.position, batch), (Position(9), None), "nothing is left to compute");
+    assert_eq!((answer.compute, answer.queued, answer.unasked), (ms(0), ms(0), ms(3)));
+
+    // The ask comes while its position is computed, and waits for the end of that alone.
+    cloud.handle_frame(at(10), peer, states_from(10, 1));
+    let batch = drain(&mut cloud).1.expect("the newest position");
+    cloud.handle_frame(at(13), peer, ask(10));
+    assert_eq!(drain(&mut cloud), (vec![], None));
+    cloud.handle_compute(at(14), done_in(4, &batch));
+    let [answer] = &answers(drain(&mut cloud).0)[..] else { panic!("one answer") };
+    assert_eq!((answer.position, answer.compute, answer.unasked), (Position(10), ms(1), ms(3)));
+    assert_eq!(wanted(&mut cloud), None, "nothing is computed twice");
+}
+
+#[test]
+fn a_wrong_guess_that_was_foreseen_rolls_back_at_once() {
+    let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead: Ahead::Everything, ..config(1, 64) }), PeerId(1));
+    cloud.handle_frame(at(0), peer, open(1, Feed::States(Encoding::F16)));
+    cloud.handle_frame(at(0), peer, states(11));
+    while let Some(batch) = drain(&mut cloud).1 {
+        cloud.handle_compute(at(1), done(&batch));
+    }
+    // It knows what comes after position 10; about 9, it computes again from there.
+    let wrong = |position| ToCloud::Ask(Ask { epoch: Epoch(0), position: Position(position), guess: Some(TokenId(7)) });
+    cloud.handle_frame(at(2), peer, wrong(10));
+    let [answer] = &answers(drain(&mut cloud).0)[..] else { panic!("one answer") };
+    assert_ne!(answer.token, TokenId(7));
+    // States of the epoch before are dropped without a word.
+    cloud.handle_frame(at(3), peer, states_from(11, 1));
+    assert_eq!(drain(&mut cloud), (vec![], None));
 }
 
 #[test]

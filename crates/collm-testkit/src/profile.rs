@@ -252,7 +252,7 @@ impl Draft {
         }
         config.batch_rows_max = random.count(1..=40);
         config.block_rows = random.count(1..=20);
-        config.ahead = random.pick(&[Ahead::Nothing, Ahead::Prompts, Ahead::Everything]);
+        config.ahead = random.pick(&[Ahead::Nothing, Ahead::Prompts, Ahead::Answers, Ahead::Everything]);
         if self.profile.is_tight() {
             config.slots = random.count(1..=3);
             config.contexts_max = random.count(1..=6);

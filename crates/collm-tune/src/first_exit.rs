@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use collm_core::confidence::ConfidenceMeasure;
+use collm_engine::Scope;
 use collm_ggml::Threads;
 use collm_model::{ExitNumber, ModelFile};
 use collm_stats::{Guess, RiskCoverage};
@@ -76,7 +77,7 @@ impl FirstExit {
         let (mut positions, mut right) = (0, 0);
         for (read, text) in texts.iter().enumerate() {
             show(read, texts.len());
-            let seen = watcher.read(text)?;
+            let seen = watcher.read(text, Scope::Full)?;
             positions += seen.len();
             right += seen.iter().filter(|seen| seen.example.right).count();
             for (guesses, measure) in guesses.iter_mut().zip(MEASURES) {

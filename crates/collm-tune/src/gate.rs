@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use collm_core::gate::GateWeights;
+use collm_engine::Scope;
 use collm_exec::gate::Gate;
 use collm_ggml::Threads;
 use collm_model::{ExitNumber, ModelFile};
@@ -45,9 +46,9 @@ pub fn fit(
     mut show: impl FnMut(Reading),
 ) -> Result<GateFit, TuneError> {
     let mut texts = Texts::of((part, exit), corpus, (context, threads), &mut show)?;
-    let (learnt, _) = texts.examples(Share::Train)?;
-    let (judged, listed) = texts.examples(Share::HeldBack)?;
-    let (examples, more_listed) = texts.examples(Share::Calibration)?;
+    let (learnt, _) = texts.examples(Share::Train, Scope::Shortlist)?;
+    let (judged, listed) = texts.examples(Share::HeldBack, Scope::Full)?;
+    let (examples, more_listed) = texts.examples(Share::Calibration, Scope::Full)?;
     let fitted = fit_gate(&learnt, &judged, seed).filter(|_| !examples.is_empty());
     let FittedGate { weights, .. } = fitted.ok_or(TuneError::TooLittleText("the gate"))?;
     let listed = (listed + more_listed) as f64 / (judged.len() + examples.len()) as f64;
@@ -91,8 +92,8 @@ impl<'a> Texts<'a> {
         self.corpus.share(share).filter(move |text| text.tokens.len() <= context)
     }
 
-    /// Of a share, and how many of the positions have the likeliest token of all in their shortlist.
-    fn examples(&mut self, share: Share) -> Result<(Vec<GateExample>, usize), TuneError> {
+    /// Of a share, and how many of the positions have the likeliest token of all that are looked at in their shortlist.
+    fn examples(&mut self, share: Share, scope: Scope) -> Result<(Vec<GateExample>, usize), TuneError> {
         let (mut examples, mut listed) = (Vec::new(), 0);
         for text in self.share(share) {
             (self.show)(self.progress);
@@ -100,7 +101,7 @@ impl<'a> Texts<'a> {
             if examples.len() >= EXAMPLES_MAX {
                 continue;
             }
-            let seen = self.watcher.read(text)?;
+            let seen = self.watcher.read(text, scope)?;
             listed += seen.iter().filter(|seen| seen.listed).count();
             examples.extend(seen.into_iter().map(|seen| seen.example));
         }

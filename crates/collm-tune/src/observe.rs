@@ -29,7 +29,7 @@ pub struct Observation {
     pub position: Position,
     /// What the exit's check proposes: the likeliest token of the shortlist, if it makes one.
     pub guess: TokenId,
-    /// The likeliest token of the whole vocabulary: what the exit says where it must answer.
+    /// The likeliest token of the whole vocabulary: what the exit says where it must answer. The guess where only that was looked for.
     pub whole_guess: TokenId,
     /// How sure the check is.
     pub confidences: Confidences,
@@ -92,11 +92,12 @@ impl ExitObserver {
     /// # Errors
     /// [`TuneError::Logits`].
     pub fn observe(&self, view: &View<'_>) -> Result<Observation, TuneError> {
-        let whole_guess = most_likely(view.logits)?;
         let Some((tokens, logits)) = view.shortlist else {
-            return Ok(self.observation(view, view.logits, whole_guess, whole_guess));
+            let guess = most_likely(view.logits)?;
+            return Ok(self.observation(view, view.logits, guess, guess));
         };
         let guess = tokens[most_likely(logits)?.0 as usize];
+        let whole_guess = if view.logits.is_empty() { guess } else { most_likely(view.logits)? };
         Ok(self.observation(view, logits, guess, whole_guess))
     }
 
@@ -186,6 +187,8 @@ mod tests {
         assert_eq!((seen.guess, seen.whole_guess, seen.position), (TokenId(0), TokenId(1), Position(7)));
         close(seen.confidences.by(ConfidenceMeasure::MaxProb), 1.0);
         close(seen.confidences.by(ConfidenceMeasure::Gate), 0.5);
+        let alone = observer.observe(&View { logits: &[], ..view }).expect("finite logits");
+        assert_eq!(alone, Observation { whole_guess: TokenId(0), ..seen });
     }
 
     #[test]

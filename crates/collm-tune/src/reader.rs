@@ -27,6 +27,7 @@ const SLOT: SlotId = SlotId(0);
 pub struct Reader<E> {
     engine: E,
     heads: Vec<Head>,
+    scope: Scope,
     rows: Vec<Row>,
     lower: Vec<f32>,
     upper: Vec<f32>,
@@ -40,7 +41,7 @@ pub struct View<'a> {
     pub head: Head,
     /// The last position that was read.
     pub position: Position,
-    /// One logit a token of the whole vocabulary.
+    /// One logit a token of the whole vocabulary; none where the head's shortlist is all that is looked at.
     pub logits: &'a [f32],
     /// The tokens that the head's check looks at and their logits, if it makes a shortlist.
     pub shortlist: Option<(&'a [TokenId], &'a [f32])>,
@@ -53,7 +54,12 @@ impl<E: Engine> Reader<E> {
     /// [`Head::Exit1`] looks at the lower stack and the others at the one after it.
     pub fn new(engine: E, heads: Vec<Head>) -> Self {
         let (rows, lower, upper, scores) = Default::default();
-        Self { engine, heads, rows, lower, upper, scores }
+        Self { engine, heads, scope: Scope::Full, rows, lower, upper, scores }
+    }
+
+    /// What the heads look at from now on: the whole vocabulary at first. [`Scope::Shortlist`] is faster.
+    pub fn look_at(&mut self, scope: Scope) {
+        self.scope = scope;
     }
 
     /// The engine, to look at.
@@ -121,11 +127,12 @@ impl<E: Engine> Reader<E> {
     ) -> Result<(), F> {
         let width = self.engine.shape().width;
         for &head in &self.heads {
+            let scope = if self.engine.shortlist(head).is_some() { self.scope } else { Scope::Full };
             let states = if head == Head::Exit1 { &self.lower } else { &self.upper };
             let pieces =
                 self.rows[first..].chunks(SCORED_ROWS).zip(states[first * width..].chunks(SCORED_ROWS * width));
             for (rows, states) in pieces {
-                self.engine.score(head, Scope::Full, states, &mut self.scores).map_err(TuneError::from)?;
+                self.engine.score(head, scope, states, &mut self.scores).map_err(TuneError::from)?;
                 for (row, mut scored) in rows.iter().zip(self.scores.rows(width)) {
                     scored.unify();
                     let ScoredRow { logits, shortlist, state } = scored;

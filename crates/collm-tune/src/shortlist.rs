@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use collm_engine::Scope;
 use collm_ggml::{GgmlRequantize, Threads};
 use collm_model::{ExitNumber, ModelFile};
 use collm_train::{ShortlistFactors, fit_shortlist};
@@ -30,7 +31,7 @@ pub fn fit(
         if states.len() >= STATES * width {
             break;
         }
-        states.extend(watcher.read(text)?.into_iter().flat_map(|seen| seen.example.state));
+        states.extend(watcher.read(text, Scope::Full)?.into_iter().flat_map(|seen| seen.example.state));
     }
     if states.is_empty() {
         return Err(TuneError::TooLittleText("the shortlist"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use collm_core::confidence::ConfidenceMeasure;
-use collm_engine::TokenId;
+use collm_engine::{Scope, TokenId};
 use collm_ggml::{GgmlEngine, LoadOptions, Threads};
 use collm_model::{ExitNumber, ModelFile};
 use collm_stats::Guess;
@@ -34,7 +34,7 @@ pub(crate) struct Watcher {
 pub(crate) struct Seen {
     pub(crate) example: GateExample,
     pub(crate) confidences: Confidences,
-    /// Whether its shortlist has the likeliest token of all.
+    /// Whether its shortlist has the likeliest token of all, if all were looked at.
     pub(crate) listed: bool,
 }
 
@@ -58,8 +58,9 @@ impl Watcher {
         Ok(Self { reader, observer })
     }
 
-    /// One a token of the answer.
-    pub(crate) fn read(&mut self, text: &Sequence) -> Result<Vec<Seen>, TuneError> {
+    /// One a token of the answer, of which the exit looks at its shortlist or at everything.
+    pub(crate) fn read(&mut self, text: &Sequence, scope: Scope) -> Result<Vec<Seen>, TuneError> {
+        self.reader.look_at(scope);
         let (prompt, answer) = text.tokens.split_at(text.answer_start);
         let mut all = Vec::with_capacity(answer.len());
         let observer = &self.observer;

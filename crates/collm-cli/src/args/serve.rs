@@ -76,8 +76,9 @@ pub(crate) struct CloudMemoryArgs {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(64..=4096))]
     pub(crate) batch_rows: u32,
 
-    /// What to compute while nobody asks: nothing, so that a session that never asks is free; prompts, block by block; or everything
-    /// that came up but each session's newest position, so that an ask waits for that one only
+    /// What to compute while nobody asks: nothing, so that a session that never asks is free; prompts, block by block; answers, all
+    /// that came up but each session's newest position, so that an ask waits for that one only; or everything, so that the answer to
+    /// an ask may be there before it comes
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = AheadChoice::Everything)]
     pub(crate) ahead: AheadChoice,
 
@@ -95,6 +96,7 @@ pub(crate) struct CloudMemoryArgs {
 pub(crate) enum AheadChoice {
     Nothing,
     Prompts,
+    Answers,
     #[default]
     Everything,
 }
@@ -105,6 +107,7 @@ impl AheadChoice {
         match self {
             Self::Nothing => "nothing",
             Self::Prompts => "prompts",
+            Self::Answers => "answers",
             Self::Everything => "everything",
         }
     }
@@ -115,6 +118,7 @@ impl From<AheadChoice> for Ahead {
         match choice {
             AheadChoice::Nothing => Self::Nothing,
             AheadChoice::Prompts => Self::Prompts,
+            AheadChoice::Answers => Self::Answers,
             AheadChoice::Everything => Self::Everything,
         }
     }

@@ -4,15 +4,19 @@
 //! of the rows, so that one long prompt does not hold up many short questions. While nobody asks, what came up is computed ahead, a
 //! block at most at a time, so that a question that comes meanwhile waits for no more than that.
 
-use std::{ops::Range, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+    time::Duration,
+};
 
 use super::{
-    Batch, BatchOutcome, BatchPart, Cloud, Output, admission,
+    Batch, BatchOutcome, BatchPart, Cloud, Output, Peer, PeerId, admission,
     bill::{Bill, Spent, Wait},
     context::{Context, Wanted},
 };
 use crate::{
-    frame::{Answer, Refusal, RefusalCode, Scores, ToEdge},
+    frame::{Refusal, RefusalCode, Scores, ToEdge},
     ids::{Epoch, Position, SessionId, SlotId},
     limits::Limits,
     sampling::Scored,
@@ -124,24 +128,21 @@ impl Cloud {
         let mut outgrown = false;
         for (&position, scored) in part.positions.iter().zip(scored) {
             let Some(question) = context.work.take(position) else {
+                context.foreseen = Some((position, scored));
                 continue;
             };
             let spent = bill.take(position, Some(&position) == part.positions.last());
-            let wait = Wait { since: question.since, until: now };
             let token = scored.choice.token;
-            match question.wanted {
-                Wanted::Likelihood => tell_likelihood(&mut told, context.epoch, position, scored, spent, wait),
-                Wanted::Next(guess) => {
-                    let unbilled = std::mem::take(&mut context.unbilled);
-                    let answer = Answer::billed(context.epoch, position, scored, wait, spent, unbilled);
-                    told.push(ToEdge::Answer(answer));
-                    if guess.is_some_and(|guess| guess != token) {
-                        context.roll_back(position);
-                        break;
-                    }
-                    outgrown |= !context.feed_back(token, context_max, now);
-                }
+            if question.wanted == Wanted::Likelihood {
+                let wait = Wait { since: question.since, until: now };
+                tell_likelihood(&mut told, context.epoch, position, scored, spent, wait);
+                continue;
             }
+            told.push(ToEdge::Answer(context.answer(&question, scored, spent, now)));
+            if context.epoch != part.epoch {
+                break;
+            }
+            outgrown |= !context.feed_back(token, context_max, now);
         }
         // Behind a wrong guess, or asked by somebody who left.
         context.unbilled.in_vain(bill.rest());
@@ -149,17 +150,34 @@ impl Cloud {
         if let Some(first) = context.work.first_position() {
             context.step_back(first.0);
         }
-        if let Some(id) = context.peer {
-            if let Some(peer) = self.peers.get_mut(&id) {
-                peer.open.epoch = context.epoch;
-            }
-            self.outputs.extend(told.into_iter().map(|frame| Output::Transmit(id, frame)));
-        }
+        Self::tell(&mut self.peers, &mut self.outputs, context, told);
         let peer = context.peer.filter(|_| outgrown);
         if let Some(peer) = peer {
             self.detach(now, peer);
             self.end_stream(peer, admission::outgrown(context_max));
         }
+    }
+
+    /// Answers the question that just came to a session, if its answer is known.
+    pub(super) fn answer_foreseen(&mut self, now: Time, session: SessionId) {
+        let Some(context) = self.contexts.get_mut(&session) else { return };
+        if let Some(answer) = context.answer_foreseen(now) {
+            Self::tell(&mut self.peers, &mut self.outputs, context, [ToEdge::Answer(answer)]);
+        }
+    }
+
+    /// Sends what a context has to say to its edge, which draws from it which epoch they are in.
+    fn tell(
+        peers: &mut BTreeMap<PeerId, Peer>,
+        outputs: &mut VecDeque<Output>,
+        context: &Context,
+        told: impl IntoIterator<Item = ToEdge>,
+    ) {
+        let Some(id) = context.peer else { return };
+        if let Some(peer) = peers.get_mut(&id) {
+            peer.open.epoch = context.epoch;
+        }
+        outputs.extend(told.into_iter().map(|frame| Output::Transmit(id, frame)));
     }
 
     fn part_failed(&mut self, part: &RunningPart, why: String) {

@@ -95,16 +95,9 @@ impl Wait {
 }
 
 impl Answer {
-    /// The answer that tells what was spent on it, and what was not told before.
-    pub(super) fn billed(
-        epoch: Epoch,
-        position: Position,
-        scored: Scored,
-        wait: Wait,
-        mut spent: Spent,
-        unbilled: Unbilled,
-    ) -> Self {
-        spent += unbilled.asked;
+    /// The answer that tells what was not told before.
+    pub(super) fn billed(epoch: Epoch, position: Position, scored: Scored, wait: Wait, unbilled: Unbilled) -> Self {
+        let spent = unbilled.asked;
         Self {
             epoch,
             position,

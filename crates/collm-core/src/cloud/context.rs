@@ -2,11 +2,14 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Ahead, BatchInput, PeerId, Scoring, bill::Unbilled};
+use super::{
+    Ahead, BatchInput, PeerId, Scoring,
+    bill::{Spent, Unbilled, Wait},
+};
 use crate::{
-    frame::{Ask, Feed, Open},
+    frame::{Answer, Ask, Feed, Open},
     ids::{Epoch, Position, SessionId, SlotId, TokenId},
-    sampling::Sampling,
+    sampling::{Sampling, Scored},
     states::{StateBlock, StateLog},
     time::Time,
 };
@@ -32,6 +35,8 @@ pub(super) struct Context {
     pub(super) computed: u32,
     pub(super) held: Held,
     pub(super) work: Work,
+    /// What was computed before anybody asked: the token after this position.
+    pub(super) foreseen: Option<(Position, Scored)>,
     pub(super) unbilled: Unbilled,
     pub(super) used: Time,
     /// When it was first asked with its slot: one that it has for what is computed ahead gives way at once.
@@ -91,6 +96,7 @@ impl Context {
                 Feed::Tokens => Held::Tokens(Vec::new()),
             },
             work: Work::none(),
+            foreseen: None,
             unbilled: Unbilled::default(),
             used: now,
             held_since: None,
@@ -128,6 +134,7 @@ impl Context {
         }
         self.computed = self.computed.min(length);
         self.work.truncate(length);
+        self.foreseen.take_if(|(position, _)| position.0 >= length);
     }
 
     /// Goes on with the first `length` positions under a new prompt.
@@ -135,6 +142,7 @@ impl Context {
         self.truncate(length);
         (self.epoch, self.prompt) = (open.epoch, open.prompt);
         self.sampling = open.sampling.clone();
+        self.foreseen = None;
     }
 
     /// The edge's guess at the token after `position` is wrong: what it uploaded after it is void. The edge draws the same conclusion
@@ -144,10 +152,42 @@ impl Context {
         self.truncate(position.0 + 1);
     }
 
-    /// Adds a question. The keys and values from its position on are computed anew if they were computed already.
+    /// Adds a question. The keys and values from its position on are computed anew if they were computed already, unless its answer is
+    /// known and nothing has to be answered before.
     pub(super) fn ask(&mut self, ask: &Ask, now: Time) {
-        self.step_back(ask.position.0);
+        let is_foreseen = self.foreseen.as_ref().is_some_and(|(position, _)| *position == ask.position);
+        if !(is_foreseen && self.work.is_idle()) {
+            self.step_back(ask.position.0);
+        }
         self.work.add(Question { position: ask.position, wanted: Wanted::Next(ask.guess), since: now });
+    }
+
+    /// Answers a question. The answer tells what was spent on it and was not told before; a wrong guess is followed by nothing.
+    pub(super) fn answer(&mut self, question: &Question, scored: Scored, spent: Spent, now: Time) -> Answer {
+        let wait = Wait { since: question.since, until: now };
+        self.unbilled.on_the_way(spent, Some(now - question.since));
+        let unbilled = std::mem::take(&mut self.unbilled);
+        let answer = Answer::billed(self.epoch, question.position, scored, wait, unbilled);
+        if matches!(question.wanted, Wanted::Next(Some(guess)) if guess != answer.token) {
+            self.roll_back(question.position);
+        }
+        answer
+    }
+
+    /// The answer to the only question, if it was computed before the question came.
+    pub(super) fn answer_foreseen(&mut self, now: Time) -> Option<Answer> {
+        let Work::Asks(asks) = &self.work else { return None };
+        let (position, scored) = self.foreseen.clone()?;
+        let is_foreseen = |ask: &Question| ask.position == position && ask.wanted != Wanted::Likelihood;
+        if asks.len() != 1 || !is_foreseen(&asks[0]) {
+            return None;
+        }
+        let question = self.work.take(position)?;
+        self.used = now;
+        if self.slot.is_some() {
+            self.held_since.get_or_insert(now);
+        }
+        Some(self.answer(&question, scored, Spent::default(), now))
     }
 
     /// Adds questions about tokens of the prompt. `false` if this session cannot ask them.
@@ -222,7 +262,7 @@ impl Context {
     }
 
     /// Rows to compute next while nothing is asked: a whole block of the prompt, or what there is of the answer and of the block that it
-    /// begins in, but for the newest position, which would be computed again if it were asked about.
+    /// begins in. The newest position would be computed again if it were asked about, unless its answer is foreseen.
     pub(super) fn rows_ahead(&self, ahead: Ahead) -> u32 {
         if !self.work.is_idle() || ahead == Ahead::Nothing {
             return 0;
@@ -232,9 +272,12 @@ impl Context {
             let is_whole = self.computed.is_multiple_of(self.block_rows) && block_end <= held;
             return if is_whole { self.block_rows } else { 0 };
         }
-        let end = held.saturating_sub(1);
-        let is_known = ahead == Ahead::Everything && self.prompt <= held && self.computed < end;
-        if is_known { self.rows_to(end) } else { 0 }
+        let end = match ahead {
+            Ahead::Everything => held,
+            Ahead::Answers => held.saturating_sub(1),
+            Ahead::Nothing | Ahead::Prompts => 0,
+        };
+        if self.prompt <= held && self.computed < end { self.rows_to(end) } else { 0 }
     }
 
     /// Where to stop after a question: behind it, but a prompt's block is computed whole or to the prompt's end.
@@ -244,7 +287,7 @@ impl Context {
         if end < self.prompt { end.max(block_end) } else { end }
     }
 
-    /// The next `rows` rows and the questions among them.
+    /// The next `rows` rows and the questions among them; where nothing is asked, the one about the newest position that may come.
     pub(super) fn next_rows(&self, rows: u32) -> (BatchInput, Vec<Scoring>) {
         let (from, to) = (self.computed, self.computed + rows);
         let input = match &self.held {
@@ -254,13 +297,21 @@ impl Context {
             Held::Tokens(tokens) => BatchInput::Tokens(tokens[from as usize..to as usize].to_vec()),
         };
         let scores = self.work.questions().filter(|question| question.position.0 < to);
-        (input, scores.map(|question| self.scoring(question)).collect())
+        let mut scores: Vec<Scoring> = scores.map(|question| self.scoring(question)).collect();
+        if self.work.is_idle() && to == self.held.rows() && self.prompt <= to {
+            scores.push(self.next_token(Position(to - 1)));
+        }
+        (input, scores)
+    }
+
+    fn next_token(&self, position: Position) -> Scoring {
+        Scoring::after(position, &self.sampling, self.held.tokens(), self.prompt)
     }
 
     fn scoring(&self, question: &Question) -> Scoring {
         let tokens = self.held.tokens();
         match question.wanted {
-            Wanted::Next(_) => Scoring::after(question.position, &self.sampling, tokens, self.prompt),
+            Wanted::Next(_) => self.next_token(question.position),
             Wanted::Likelihood => {
                 Scoring::of_given(question.position, tokens[question.position.index() + 1], &self.sampling)
             }

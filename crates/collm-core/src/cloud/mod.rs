@@ -66,6 +66,9 @@ pub enum Ahead {
     /// computes several rows in little more time than one.
     Prompts,
     /// Prompts and answers, all but a session's newest position: it is the one that may be asked about next.
+    Answers,
+    /// The newest position, too, and the token after it, so that who asks about it hears at once. Of what is never asked about, the LM
+    /// head was computed in vain.
     #[default]
     Everything,
 }
@@ -343,7 +346,9 @@ impl Cloud {
                 self.question(now, peer, position, |context| {
                     context.ask(&ask, now);
                     context.work.ask_count() <= QUESTIONS_MAX
-                })
+                })?;
+                self.answer_foreseen(now, self.peers[&peer].open.session);
+                Ok(())
             }
             ToCloud::Score { first, end, .. } => {
                 let last = Position(end.0.saturating_sub(1));
