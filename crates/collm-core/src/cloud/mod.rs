@@ -66,10 +66,10 @@ pub enum Ahead {
     /// computes several rows in little more time than one.
     Prompts,
     /// Prompts and answers, all but a session's newest position: it is the one that may be asked about next.
-    Answers,
-    /// The newest position, too, and the token after it, so that who asks about it hears at once. Of what is never asked about, the LM
-    /// head was computed in vain.
     #[default]
+    Answers,
+    /// The newest position, too, and the token after it, so that who asks about it hears at once. What is never asked about is computed
+    /// in smaller batches, and its LM head in vain.
     Everything,
 }
 

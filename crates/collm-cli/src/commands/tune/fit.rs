@@ -54,8 +54,8 @@ pub(super) fn run(
         Some(exits) => ExitsDraft::of(exits),
         None => Tail(tail).draft(args, subject, corpus, progress)?,
     };
-    fit_check(args, subject, corpus, (&mut draft, ExitNumber::Two), progress)?;
     first_exit::add_if_it_pays(args, subject, (corpus, cost), &mut draft, progress)?;
+    fit_check(args, subject, corpus, (&mut draft, ExitNumber::Two), progress)?;
     draft.write(out)?;
     ui::print::line(format_args!("\nwrote {}, whose thresholds are:", out.display()))?;
     let threshold = CalibrateArgs::after_tuning(args, out);
