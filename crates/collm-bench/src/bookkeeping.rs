@@ -262,7 +262,7 @@ fn edge_config(context: u32) -> EdgeConfig {
         context,
         slots: 1,
         waiting_max: 1,
-        job_rows_max: 128,
+        job_rows_max: 64,
         block_rows: 64,
         keep: Duration::ZERO,
         upload_rows_max: 512,

@@ -114,7 +114,7 @@ fn an_ask_behind_the_rows_under_way_is_answered() {
     let (_, batch) = drain(&mut cloud);
     cloud.handle_frame(at(1), peer, ask(5));
     cloud.handle_compute(at(2), done(&batch.expect("the first ask starts a batch")));
-    assert_eq!(answered(&mut cloud, 3), [(peer, 9), (peer, 5)]);
+    assert_eq!(answered(&mut cloud, 3), [(peer, 5), (peer, 9)]);
 }
 
 #[test]
@@ -254,6 +254,38 @@ fn an_ask_that_was_foreseen_is_answered_at_once_and_one_that_comes_meanwhile_whe
     let [answer] = &answers(drain(&mut cloud).0)[..] else { panic!("one answer") };
     assert_eq!((answer.position, answer.compute, answer.unasked), (Position(10), ms(1), ms(3)));
     assert_eq!(wanted(&mut cloud), None, "nothing is computed twice");
+}
+
+#[test]
+fn what_comes_after_a_prompt_of_whole_blocks_is_foreseen_by_every_cloud_that_computes_prompts() {
+    for ahead in [Ahead::Prompts, Ahead::Answers] {
+        let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead, ..config(1, 64) }), PeerId(1));
+        let ToCloud::Open(opening) = open(1, Feed::States(Encoding::F16)) else { unreachable!() };
+        cloud.handle_frame(at(0), peer, ToCloud::Open(Open { prompt: 8, ..opening }));
+        cloud.handle_frame(at(0), peer, states(8));
+        while let Some(batch) = drain(&mut cloud).1 {
+            cloud.handle_compute(at(1), done(&batch));
+        }
+        cloud.handle_frame(at(2), peer, ask(7));
+        let (outputs, batch) = drain(&mut cloud);
+        assert_eq!((answers(outputs).len(), batch), (1, None), "the block is not computed again");
+    }
+}
+
+#[test]
+fn what_was_foreseen_waits_for_what_is_asked_before_it() {
+    let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead: Ahead::Everything, ..config(1, 64) }), PeerId(1));
+    cloud.handle_frame(at(0), peer, open(1, Feed::States(Encoding::F16)));
+    cloud.handle_frame(at(0), peer, states(12));
+    for _ in 0..2 {
+        let batch = drain(&mut cloud).1.expect("a block of the prompt");
+        cloud.handle_compute(at(1), done(&batch));
+    }
+    let batch = drain(&mut cloud).1.expect("the rest, up to the newest position");
+    cloud.handle_frame(at(2), peer, ask(10));
+    cloud.handle_frame(at(2), peer, ask(11));
+    cloud.handle_compute(at(3), done(&batch));
+    assert_eq!(answered(&mut cloud, 4), [(peer, 10), (peer, 11)]);
 }
 
 #[test]

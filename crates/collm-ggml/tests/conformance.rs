@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use collm_engine::conformance;
+use collm_engine::{Engine, EngineError, Head, Input, Interrupt, Scope, SlotId, TokenId, conformance};
 use collm_ggml::{GgmlEngine, GgmlRequantize, LoadOptions};
 use collm_model::gguf::TensorType;
 use collm_model::split::{SplitOptions, plan};
@@ -26,6 +26,36 @@ fn tolerance(model: &SyntheticModel) -> f32 {
 #[test]
 fn real_quantised_weights_conform_to_the_last_bit() {
     conforms(&real("smollm2-135m"), 0.0);
+}
+
+/// [`conformance`] cannot demand it of every engine.
+#[test]
+fn the_processor_can_be_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = synthetic(folder.path(), &synthetic_models()[0]);
+    let mut engine = GgmlEngine::load(&file, &LoadOptions { context: 256, batch_rows_max: 256, ..options() }).unwrap();
+    let interrupt = Arc::new(Interrupt::default());
+    engine.heed(Arc::clone(&interrupt));
+    // Several blocks, of which each is a graph of its own.
+    let (tokens, rows) = (vec![TokenId(5); 200], rows(0, 200));
+    let stack = engine.shape().stacks[0];
+    let (mut hidden, mut scores) = Default::default();
+    let mut run = |number, stopped: bool| {
+        interrupt.begin(number);
+        if stopped {
+            interrupt.stop(number);
+        }
+        let run = engine.run(stack, &rows, Input::Tokens(&tokens), &mut hidden);
+        engine.truncate(SlotId(0), 0);
+        run
+    };
+    assert_eq!(run(1, true), Err(EngineError::Interrupted));
+    assert_eq!(run(2, false), Ok(()));
+    assert_eq!(run(3, true), Err(EngineError::Interrupted));
+    let state = vec![0.5; engine.shape().width];
+    assert_eq!(engine.score(Head::Final, Scope::Full, &state, &mut scores), Err(EngineError::Interrupted));
+    interrupt.begin(4);
+    assert_eq!(engine.score(Head::Final, Scope::Full, &state, &mut scores), Ok(()));
 }
 
 #[test]

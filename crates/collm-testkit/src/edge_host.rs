@@ -75,6 +75,13 @@ impl EdgeHost {
         None
     }
 
+    /// As if the engine had not begun the first stages of this batch.
+    pub(crate) fn undo(&mut self, batch: &Batch) {
+        for (_, job) in batch.jobs.iter().filter(|(_, job)| matches!(job.stage, Stage::First { .. })) {
+            self.executor.truncate(job.slot, job.first.0);
+        }
+    }
+
     /// Of one stage, within its bounds, and every slot in one hand.
     fn check_batch(&mut self, batch: &Batch) {
         let stages: BTreeSet<bool> =

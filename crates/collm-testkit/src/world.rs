@@ -311,7 +311,7 @@ impl World {
         self.schedule(self.now + compute, Happening::JobsDone { edge, batch, outcome });
     }
 
-    /// Every other engine ends its batch early. Its slots hold the whole of it, which is as good as any part.
+    /// Half of the time the engine can end its batch early: at its end, or before anything of it that begins a position.
     fn interrupt(&mut self, edge: usize) {
         assert!(self.edges[edge].is_busy, "an edge that computes nothing is interrupted");
         if self.random.chance(0.5) {
@@ -320,7 +320,10 @@ impl World {
         let is_its = |happening: &Happening| matches!(happening, Happening::JobsDone { edge: of, .. } if *of == edge);
         let key = *self.queue.iter().find(|(_, happening)| is_its(happening)).expect("it is busy").0;
         let Some(Happening::JobsDone { batch, mut outcome, .. }) = self.queue.remove(&key) else { unreachable!() };
-        outcome.jobs.fill(Err(JobError::Interrupted));
+        outcome.jobs.iter_mut().filter(|job| job.is_ok()).for_each(|job| *job = Err(JobError::Interrupted));
+        if self.random.chance(0.5) {
+            self.edges[edge].undo(&batch);
+        }
         let at = self.now + self.random.span_us(0..=50);
         self.schedule(at.min(key.0), Happening::JobsDone { edge, batch, outcome });
     }

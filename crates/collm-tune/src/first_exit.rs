@@ -1,7 +1,7 @@
 //! Exit 1, before the tail: a head for it, and whether it pays.
 //!
-//! It saves a position the tail, but its check is asked at every position, and the tail's KV of those that left is filled later. So it
-//! is worth having only if it is passed often.
+//! It saves a position the tail and exit 2's check, but its own check is asked at every position, and the tail's KV of those that left
+//! is filled later. So it is worth having only if it is passed often.
 
 use std::sync::Arc;
 
@@ -96,16 +96,17 @@ impl FirstExit {
 /// What an exit before the tail saves and costs, as shares of the whole model's decoding.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Worth {
-    /// The tail, where a position leaves.
+    /// The tail and the check after it, where a position leaves.
     pub saves: f64,
     /// Its check, at every position.
     pub costs: f64,
 }
 
 impl Worth {
-    /// Before a tail of so many layers, with a check that costs a share `check` of the LM head.
-    pub fn of(exit: FirstExit, cost: &CostModel, tail_layers: usize, check: f64) -> Self {
-        Self { saves: exit.leaves * cost.deferred_share(tail_layers), costs: cost.check_share(check) }
+    /// Before a tail of so many layers; of the LM head the two exits' checks cost these shares.
+    pub fn of(exit: FirstExit, cost: &CostModel, tail_layers: usize, checks: [f64; 2]) -> Self {
+        let [own, other] = checks.map(|check| cost.check_share(check));
+        Self { saves: exit.leaves * (cost.deferred_share(tail_layers) + other), costs: own }
     }
 
     /// Whether an edge part is better off with it.
@@ -213,8 +214,9 @@ mod tests {
             together: 0.5,
             head_us: 100.0,
         };
-        let worth = |leaves, tail| Worth::of(FirstExit { agreement: 0.9, leaves, positions: 100 }, &cost, tail, 0.2);
-        assert_eq!(worth(0.5, 6), Worth { saves: 0.5 * 50.0 / 400.0, costs: 20.0 / 400.0 });
+        let worth =
+            |leaves, tail| Worth::of(FirstExit { agreement: 0.9, leaves, positions: 100 }, &cost, tail, [0.2, 0.1]);
+        assert_eq!(worth(0.5, 6), Worth { saves: 0.5 * (50.0 / 400.0 + 10.0 / 400.0), costs: 20.0 / 400.0 });
         assert!(worth(0.5, 6).pays() && !worth(0.3, 6).pays() && !worth(1.0, 0).pays());
     }
 }

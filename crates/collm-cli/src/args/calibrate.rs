@@ -8,7 +8,7 @@ use collm_core::confidence::ConfidenceMeasure;
 use super::{EngineArgs, TuneArgs};
 
 /// How sure a promise is unless somebody says otherwise.
-const SURE: f64 = 0.95;
+pub(crate) const SURE: f64 = 0.95;
 
 /// Tokens of an answer to a prompt at most, unless somebody says otherwise.
 const ANSWER_TOKENS: u32 = 128;

@@ -21,7 +21,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 pub(crate) use self::{
     access::{CloudAccessArgs, EdgeAccessArgs, ServerAccess, ServerAccessArgs},
     bench::{BenchArgs, BenchCommand, BenchCostArgs, BenchEngineArgs, BenchExactArgs, BenchUploadsArgs},
-    calibrate::CalibrateArgs,
+    calibrate::{CalibrateArgs, SURE},
     chat::ChatArgs,
     config::{CompletionsArgs, ConfigArgs, ConfigCommand, ConfigShowArgs, ManArgs},
     demo::DemoArgs,

@@ -78,7 +78,7 @@ pub(crate) struct CloudMemoryArgs {
 
     /// What to compute while nobody asks: nothing, so that a session that never asks is free; prompts, block by block; answers, all
     /// that came up but each session's newest position, so that an ask waits for that one only; or everything, so that the answer to
-    /// an ask may be there before it comes, for more of the cloud's time
+    /// an ask may be there before it comes, for a little more of the cloud's time
     #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
     pub(crate) ahead: AheadChoice,
 
@@ -96,8 +96,8 @@ pub(crate) struct CloudMemoryArgs {
 pub(crate) enum AheadChoice {
     Nothing,
     Prompts,
-    #[default]
     Answers,
+    #[default]
     Everything,
 }
 

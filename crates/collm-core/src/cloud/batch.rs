@@ -120,15 +120,14 @@ impl Cloud {
             context.computed += part.rows;
         }
         context.used = now;
-        if part.positions.is_empty() {
-            context.unbilled.on_the_way(whole, context.work.since().map(|since| now - since));
-        }
-        let mut bill = Bill::new(part.first, if part.positions.is_empty() { Spent::default() } else { whole });
+        let mut bill = Bill::new(part.first, whole);
         let mut told = Vec::new();
         let mut outgrown = false;
         for (&position, scored) in part.positions.iter().zip(scored) {
-            let Some(question) = context.work.take(position) else {
-                context.foreseen = Some((position, scored));
+            // Answers come in the order of their positions: what was asked before this one meanwhile is answered before it.
+            let is_next = context.work.first_position() == Some(position);
+            let Some(question) = is_next.then(|| context.work.take(position)).flatten() else {
+                context.foresee(position, scored);
                 continue;
             };
             let spent = bill.take(position, Some(&position) == part.positions.last());
@@ -144,8 +143,12 @@ impl Cloud {
             }
             outgrown |= !context.feed_back(token, context_max, now);
         }
-        // Behind a wrong guess, or asked by somebody who left.
-        context.unbilled.in_vain(bill.rest());
+        if told.is_empty() {
+            context.unbilled.on_the_way(bill.rest(), context.work.since().map(|since| now - since));
+        } else {
+            // Behind a wrong guess.
+            context.unbilled.in_vain(bill.rest());
+        }
         // A question about an earlier position may have come meanwhile: its rows must be computed again.
         if let Some(first) = context.work.first_position() {
             context.step_back(first.0);

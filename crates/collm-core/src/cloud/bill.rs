@@ -51,7 +51,8 @@ impl Unbilled {
     pub(super) fn on_the_way(&mut self, spent: Spent, waited: Option<Duration>) {
         let compute = spent.compute.min(waited.unwrap_or_default());
         let share = if spent.compute.is_zero() { 0.0 } else { compute.as_secs_f64() / spent.compute.as_secs_f64() };
-        let rows = (f64::from(spent.rows) * share).round() as u32;
+        // Whole ones: of a row that was waited for in part, its time says nothing about what a row takes.
+        let rows = (f64::from(spent.rows) * share).floor() as u32;
         self.asked += Spent { rows, compute };
         self.unasked += Spent { rows: spent.rows - rows, compute: spent.compute - compute };
     }

@@ -174,6 +174,13 @@ impl Context {
         answer
     }
 
+    /// Keeps what comes after a position, for the ask that may come. Within the prompt nobody asks for the next token.
+    pub(super) fn foresee(&mut self, position: Position, scored: Scored) {
+        if position.0 + 1 >= self.prompt {
+            self.foreseen = Some((position, scored));
+        }
+    }
+
     /// The answer to the only question, if it was computed before the question came.
     pub(super) fn answer_foreseen(&mut self, now: Time) -> Option<Answer> {
         let Work::Asks(asks) = &self.work else { return None };

@@ -65,11 +65,11 @@ pub enum Ahead {
     /// Prompts, block by block. The positions of an answer wait for an ask and are computed together, which is cheaper where an engine
     /// computes several rows in little more time than one.
     Prompts,
-    /// Prompts and answers, all but a session's newest position: it is the one that may be asked about next.
-    #[default]
+    /// Prompts and answers, all but a session's newest position, unless that ends a block of the prompt: it may be asked about next.
     Answers,
     /// The newest position, too, and the token after it, so that who asks about it hears at once. What is never asked about is computed
-    /// in smaller batches, and its LM head in vain.
+    /// in smaller batches, and its LM head in vain; logits that are of no use end the session there, too.
+    #[default]
     Everything,
 }
 

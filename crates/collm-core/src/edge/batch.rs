@@ -65,8 +65,9 @@ impl Jobs {
         self.waiting.retain(|(waiting, _)| *waiting != session);
         let Some(running) = &mut self.running else { return false };
         let Some(job) = running.jobs.iter_mut().find(|job| job.session == session) else { return false };
-        job.wanted = false;
-        running.withdrawn = Some(now);
+        if std::mem::replace(&mut job.wanted, false) {
+            running.withdrawn = Some(now);
+        }
         true
     }
 
@@ -217,6 +218,7 @@ mod tests {
         assert_eq!(jobs.interrupted_for(NOW), None, "nobody has told the engine");
         assert!(jobs.interrupt() && !jobs.interrupt());
         jobs.push(SessionId(1), second(1));
+        assert!(jobs.withdraw(SessionId(2), NOW + Duration::from_millis(4)), "it works on it still");
         assert_eq!(jobs.interrupted_for(NOW + Duration::from_millis(5)), Some(Duration::from_millis(2)));
         done(&mut jobs, 2);
         assert_eq!(sessions(jobs.start(ROWS_MAX)), [1]);

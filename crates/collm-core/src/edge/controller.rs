@@ -139,6 +139,16 @@ mod tests {
     }
 
     #[test]
+    fn asks_that_are_open_will_take_their_time() {
+        let costs = Costs { step: ms(10), ask: Some(ms(80)), catch_up: ms(0) };
+        let mut seen = Confidences::default();
+        script().take(100).for_each(|confidence| seen.add(confidence));
+        let spent = Spent { tokens: 50, since_first: ms(49 * 40), ..Spent::default() };
+        let threshold = |open| decide(budget("tpot=40ms"), Spent { open, ..spent }, costs, &seen);
+        assert!(threshold(0) > threshold(1) && threshold(1) > threshold(2));
+    }
+
+    #[test]
     fn a_link_that_allows_everything_is_asked_about_everything() {
         let spent = answer(budget("tpot=200ms"), 100, ms(10), ms(80), Costs::default());
         assert_eq!(spent.asked, 100);

@@ -1,6 +1,11 @@
 //! An exit before the tail: fitted, weighed against what its check costs, and left out where it does not pay.
 
-use collm_model::{ExitNumber, exits::ExitsDraft};
+use std::path::Path;
+
+use collm_model::{
+    ExitNumber, ExitsFile,
+    exits::{ExitInfo, ExitsDraft},
+};
 use collm_tune::{
     Corpus,
     cost::CostModel,
@@ -27,11 +32,25 @@ pub(super) fn add_if_it_pays(
     with.cut.exit1 = true;
     fit_head(subject, corpus, &mut with, progress)?;
     let exit = judge(args, subject, corpus, &with, progress)?;
-    let worth = Worth::of(exit, cost, draft.cut.tail.len(), subject.check_share(args) + subject.map_share());
+    let check = subject.check_share(args);
+    let worth = Worth::of(exit, cost, draft.cut.tail.len(), [check + subject.map_share(), check]);
     ui::print::line(describe(exit, worth, args.target_agreement))?;
     if worth.pays() {
         fit::fit_check(args, subject, corpus, (&mut with, ExitNumber::One), progress)?;
         *draft = with;
+    }
+    Ok(())
+}
+
+/// Takes exit 1 out of the file if no threshold keeps its promise: it would be asked in vain.
+pub(super) fn drop_without_threshold(out: &Path) -> anyhow::Result<()> {
+    let exits = ExitsFile::open(out)?;
+    let is_useless = |exit: &ExitInfo| exit.threshold.is_none();
+    if exits.cut().exit1 && exits.exit(ExitNumber::One).is_none_or(is_useless) {
+        let mut draft = ExitsDraft::of(&exits);
+        draft.forget(ExitNumber::One);
+        draft.write(out)?;
+        ui::print::line("exit 1 has no threshold and is left out after all.")?;
     }
     Ok(())
 }

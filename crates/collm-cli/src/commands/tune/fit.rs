@@ -26,7 +26,6 @@ use super::{Subject, first_exit};
 use crate::{
     args::{CalibrateArgs, TuneArgs},
     commands::calibrate,
-    failure::usage,
     models,
     ui::{self, progress::ProgressMode},
 };
@@ -46,10 +45,6 @@ pub(super) fn run(
     out: &Path,
     progress: ProgressMode,
 ) -> anyhow::Result<()> {
-    let width = subject.file.hyperparameters().width;
-    if args.shortlist_rank > width {
-        return usage(format!("--shortlist-rank {} is above the model's width, {width}", args.shortlist_rank));
-    }
     let mut draft = match &subject.refitted {
         Some(exits) => ExitsDraft::of(exits),
         None => Tail(tail).draft(args, subject, corpus, progress)?,
@@ -59,7 +54,8 @@ pub(super) fn run(
     draft.write(out)?;
     ui::print::line(format_args!("\nwrote {}, whose thresholds are:", out.display()))?;
     let threshold = CalibrateArgs::after_tuning(args, out);
-    calibrate::run(&threshold, progress).with_context(|| format!("{} has no threshold", out.display()))
+    calibrate::run(&threshold, progress).with_context(|| format!("{} has no threshold", out.display()))?;
+    first_exit::drop_without_threshold(out)
 }
 
 /// Fits what an exit of the draft decides by: its shortlist, then its gate.

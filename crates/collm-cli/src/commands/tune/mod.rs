@@ -9,6 +9,7 @@ use std::{fs, path::Path, sync::Arc, thread};
 use anyhow::{Context as _, bail, ensure};
 use collm_ggml::Threads;
 use collm_model::{Digest, ExitsFile, Holding, ModelFile, gguf::TensorType};
+use collm_stats::Target;
 use collm_tune::{
     Corpus, Teacher, TeacherOptions,
     corpus::CorpusWriter,
@@ -19,8 +20,8 @@ use collm_tune::{
 };
 
 use crate::{
-    args::TuneArgs,
-    failure::usage,
+    args::{SURE, TuneArgs},
+    failure::{Usage, usage},
     models::{self, Located},
     parts, prompts,
     ui::{self, progress::ProgressMode},
@@ -68,8 +69,14 @@ pub(super) fn run(args: &TuneArgs, progress: ProgressMode) -> anyhow::Result<()>
 
 impl Subject {
     fn settle(args: &TuneArgs, progress: ProgressMode) -> anyhow::Result<Self> {
+        // Before hours of work, not after them.
+        Target::new(args.target_agreement, SURE).map_err(|error| Usage(error.to_string()))?;
         let model = models::locate(&args.model, progress)?;
         let file = Arc::new(models::open(&model.path)?);
+        let width = file.hyperparameters().width;
+        if args.shortlist_rank > width {
+            return usage(format!("--shortlist-rank {} is above the model's width, {width}", args.shortlist_rank));
+        }
         ensure!(*file.holding() == Holding::Whole, "{} is a part; name the whole model", model.path.display());
         let refitted = args.refit.as_deref().map(ExitsFile::open).transpose()?;
         let of_exits = refitted.as_ref().map(|exits| exits.cut().upload_at);

@@ -135,9 +135,9 @@ impl Outlook {
         }
     }
 
-    /// What it takes to have the engine end what it is at: a job at most.
+    /// What it takes to have the engine end a position that it is at: a stage of it at most.
     pub(super) fn interruption(&self) -> Duration {
-        self.interrupted.known().unwrap_or(self.first.value())
+        self.interrupted.known().unwrap_or(self.first.value()).min(self.first.value().max(self.second.value()))
     }
 
     /// What tokens cost, as far as it was measured.

@@ -78,7 +78,8 @@ impl Session {
         Spent {
             tokens: self.tokens_made(),
             asked: self.stats.cloud_tokens + of_cloud as u32,
-            open: self.asks.len() as u32,
+            // The first one's cost is not part of the time per token.
+            open: self.asks.iter().filter(|ask| !ask.first).count() as u32,
             to_catch_up: self.length() - self.asked_to.min(self.length()),
             since_first: until_first.map(|first| around.now - first).unwrap_or_default(),
         }
