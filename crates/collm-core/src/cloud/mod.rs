@@ -66,10 +66,10 @@ pub enum Ahead {
     /// computes several rows in little more time than one.
     Prompts,
     /// Prompts and answers, all but a session's newest position, unless that ends a block of the prompt: it may be asked about next.
+    #[default]
     Answers,
     /// The newest position, too, and the token after it, so that who asks about it hears at once. What is never asked about is computed
     /// in smaller batches, and its LM head in vain; logits that are of no use end the session there, too.
-    #[default]
     Everything,
 }
 

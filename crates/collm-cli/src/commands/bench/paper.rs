@@ -73,9 +73,9 @@ fn variants() -> Vec<Variant> {
         together("collaborative 0.9", threshold(0.9)),
         together("collaborative auto", Auto::Auto),
         Variant::new("exact", Mode::Exact),
-        still("collaborative 0.8, standing still, no ask foreseen", Auto::Given(Threshold::DEFAULT))
-            .with_cloud(AheadChoice::Answers),
-        together("collaborative auto, no ask foreseen", Auto::Auto).with_cloud(AheadChoice::Answers),
+        still("collaborative 0.8, standing still, asks foreseen", Auto::Given(Threshold::DEFAULT))
+            .with_cloud(AheadChoice::Everything),
+        together("collaborative auto, asks foreseen", Auto::Auto).with_cloud(AheadChoice::Everything),
         without("without parallel upload", Ablation::ParallelUpload),
         without("without f16", Ablation::HalfPrecision),
         without("without context manager", Ablation::ContextManager).slow(),

@@ -182,9 +182,13 @@ impl Session {
         let Answer { compute, queued, unasked, rows, .. } = answer;
         let flight = Some(flight).filter(|_| ask.direct);
         around.outlook.passed(Passage { after: round_trip, compute, queued, flight });
-        // What was computed ahead of the first ask is of its prompt; later, it is of what nobody waited for.
-        let (rows, compute) = if ask.first { (ask.rows, compute + unasked) } else { (rows, compute) };
-        self.learn_costs(ask, choice, (rows, compute), around);
+        // What was computed ahead of the first ask is of its prompt, and of one that was foreseen of what led to it; but for what a wrong
+        // guess since the last answer made void.
+        let is_foreseen = rows == 0 && self.billed == self.epoch;
+        self.billed = self.epoch;
+        let whole = if ask.first || is_foreseen { (ask.rows, compute + unasked) } else { (rows, compute) };
+        around.outlook.cloud_took(whole.0, self.of_whole_model(whole.1, around.config));
+        self.learn_costs(ask, choice, if ask.first { whole } else { (rows, compute) }, around);
         let sure = ask.guess.map(|guess| guess.confidence);
         let answered = Draft::of_cloud(scored, Some(round_trip), ask.policy, sure);
         match ask.guess {
@@ -208,7 +212,6 @@ impl Session {
         (rows, compute): (u32, Duration),
         around: &mut Surroundings<'_>,
     ) {
-        around.outlook.cloud_took(rows, self.of_whole_model(compute, around.config));
         if self.request.mode == Mode::Collaborative {
             let is_right = ask.guess.is_some_and(|guess| guess.token == decided.token);
             let interrupted = match self.phase {

@@ -83,6 +83,8 @@ pub(super) struct Session {
     /// Positions that have run through the second stage.
     second_filled: u32,
     epoch: Epoch,
+    /// That of the last answer: if it is still the present one, nothing was computed in vain since.
+    billed: Epoch,
     phase: Phase,
     /// What is owed of the prompt.
     untold: Untold,
@@ -191,6 +193,7 @@ impl Session {
             first_filled,
             second_filled,
             epoch,
+            billed: epoch,
             phase: Phase::Computing(Rows::First(0)),
             untold: Untold::of(request.prompt.len() as u32, request.score_prompt),
             uplink,
@@ -262,7 +265,7 @@ impl Session {
             (Err(JobError::Failed(why)), _) => self.fail(why, around),
             _ if !done.wanted => self.stats.edge_compute += done.took.share,
             (Err(JobError::Interrupted), _) => {
-                self.fail("the engine was interrupted over work that is wanted".into(), around)
+                self.fail("the engine was interrupted over work that is wanted".into(), around);
             }
             (Ok(outcome), Phase::Computing(Rows::First(rows))) => self.first_done(rows, outcome, done.took, around),
             (Ok(outcome), Phase::Computing(Rows::Second(rows))) => self.second_done(rows, outcome, done.took, around),
