@@ -121,6 +121,11 @@ impl Corpus {
         self.sequences.iter().filter(move |sequence| sequence.share() == share)
     }
 
+    /// Those of them that a context of so many positions has room for.
+    pub fn fitting(&self, share: Share, context: usize) -> impl Iterator<Item = &Sequence> {
+        self.share(share).filter(move |sequence| sequence.tokens.len() <= context)
+    }
+
     /// Tokens of all answers.
     pub fn answer_tokens(&self) -> usize {
         self.sequences.iter().map(|sequence| sequence.answer().len()).sum()
@@ -264,5 +269,7 @@ fn read_records(path: &Path, bytes: &[u8]) -> Result<(Vec<Sequence>, usize), Tun
     Ok((sequences, at))
 }
 
+#[cfg(test)]
+pub(crate) mod made_up;
 #[cfg(test)]
 mod tests;

@@ -17,10 +17,6 @@ use crate::{Corpus, Share, States, Teacher, TuneError, cost::CostModel, watcher:
 /// Positions to fit the map to: several times as many as states of models for an edge have directions.
 const POSITIONS: usize = 8192;
 
-/// Measures that need nothing fitted.
-const MEASURES: [ConfidenceMeasure; 3] =
-    [ConfidenceMeasure::MaxProb, ConfidenceMeasure::Margin, ConfidenceMeasure::Entropy];
-
 /// Fits the map of its head, to what the whole model makes of the same positions.
 ///
 /// # Errors
@@ -53,7 +49,7 @@ pub fn fit(
 pub struct FirstExit {
     /// Share of positions where its likeliest token is the whole model's.
     pub agreement: f64,
-    /// The largest share that can leave there with no more errors than promised, by the plain measure that lets most leave.
+    /// The largest share that can leave there with no more errors than promised, by the measure that lets most leave.
     pub leaves: f64,
     /// Positions it was judged by.
     pub positions: usize,
@@ -72,15 +68,15 @@ impl FirstExit {
         mut show: impl FnMut(usize, usize),
     ) -> Result<Self, TuneError> {
         let mut watcher = Watcher::load(part, ExitNumber::One, (context, threads))?;
-        let texts: Vec<_> = corpus.share(Share::HeldBack).filter(|text| text.tokens.len() <= context).collect();
-        let mut guesses: [Vec<Vec<Guess>>; MEASURES.len()] = Default::default();
+        let texts: Vec<_> = corpus.fitting(Share::HeldBack, context).collect();
+        let mut guesses: [Vec<Vec<Guess>>; ConfidenceMeasure::ALL.len()] = Default::default();
         let (mut positions, mut right) = (0, 0);
         for (read, text) in texts.iter().enumerate() {
             show(read, texts.len());
             let seen = watcher.read(text, Scope::Full)?;
             positions += seen.len();
             right += seen.iter().filter(|seen| seen.example.right).count();
-            for (guesses, measure) in guesses.iter_mut().zip(MEASURES) {
+            for (guesses, measure) in guesses.iter_mut().zip(ConfidenceMeasure::ALL) {
                 guesses.push(seen.iter().filter_map(|seen| seen.guess(measure)).collect());
             }
         }
@@ -120,7 +116,6 @@ mod tests {
     use std::os::unix::fs::FileExt as _;
     use std::path::Path;
 
-    use collm_engine::{SlotId, TokenId};
     use collm_ggml::GgmlRequantize;
     use collm_model::exits::{ExitsDraft, ExitsFile, FittedCut};
     use collm_model::split::{self, SplitOptions};
@@ -128,13 +123,11 @@ mod tests {
     use collm_model::{Architecture, Digest};
 
     use super::*;
-    use crate::candidates::Candidates;
-    use crate::corpus::{CorpusWriter, Draft};
+    use crate::corpus::made_up;
     use crate::{TeacherOptions, exits};
 
     const UPLOAD_AT: u32 = 2;
     const CONTEXT: usize = 64;
-    const ANSWER_START: usize = 5;
 
     /// A random model whose layers after the upload, if they are silent, add nothing to the states that pass through them.
     fn model(path: &Path, silent: bool) -> Arc<ModelFile> {
@@ -151,31 +144,6 @@ mod tests {
         Arc::new(ModelFile::open(path).unwrap())
     }
 
-    /// Texts to fit to and texts that are held back, each continued by what the model says after it.
-    fn corpus(folder: &Path, teacher: &mut Teacher, source: Digest) -> Corpus {
-        let mut writer = CorpusWriter::open(folder, &source, 1).unwrap();
-        for job in 0..40_u64 {
-            let tokens: Vec<TokenId> = (0..60).map(|at| TokenId((3 + (at * 7 + job * 31) % 250) as u32)).collect();
-            teacher.truncate(SlotId(0), 0);
-            let last = teacher.advance(&[(SlotId(0), &tokens[..59])]).unwrap().last.to_vec();
-            let vocabulary = teacher.vocabulary();
-            let logits = teacher.score(&last[(ANSWER_START - 1) * teacher.width()..]).unwrap();
-            let best = |logits: &[f32]| Candidates::of(logits, 1).unwrap().best();
-            let said: Vec<TokenId> = logits.chunks_exact(vocabulary).map(best).collect();
-            let draft = Draft {
-                job,
-                prompt_hash: job * 10 + if job < 30 { 0 } else { 8 },
-                greedy: false,
-                tokens: &tokens,
-                answer_start: ANSWER_START,
-                candidate_ids: &said,
-                candidate_log_probabilities: &[0.0; 55],
-            };
-            writer.append(draft).unwrap();
-        }
-        Corpus::read(folder, &source).unwrap()
-    }
-
     fn judged(silent: bool) -> FirstExit {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
@@ -184,7 +152,9 @@ mod tests {
         let options = TeacherOptions { upload_at: UPLOAD_AT, slots: 1, context: CONTEXT, threads: threads() };
         let mut teacher = Teacher::load(&file, &options).unwrap();
         let source_sha256 = Digest::of(&std::fs::read(path("model.gguf")).unwrap());
-        let corpus = corpus(folder.path(), &mut teacher, source_sha256);
+        // To fit to, and held back.
+        let prompt_hashes = (0..40).map(|job| job * 10 + if job < 30 { 0 } else { 8 });
+        let corpus = made_up::write(folder.path(), &source_sha256, &mut teacher, 60, prompt_hashes);
         let map = fit(&file, &mut teacher, &corpus, |_, _| ()).unwrap();
         let cut = FittedCut { source_sha256, upload_at: UPLOAD_AT, tail: vec![5], exit1: true, tail_type: None };
         let mut draft = ExitsDraft::new(cut);

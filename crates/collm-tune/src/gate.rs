@@ -15,7 +15,7 @@ use collm_stats::Logistic;
 use collm_train::{FittedGate, GateExample, fit_gate};
 
 use crate::{
-    Corpus, Sequence, Share, TuneError,
+    Corpus, Share, TuneError,
     watcher::{Reading, Watcher},
 };
 
@@ -81,21 +81,15 @@ impl<'a> Texts<'a> {
         show: &'a mut dyn FnMut(Reading),
     ) -> Result<Self, TuneError> {
         let watcher = Watcher::load(part, exit, (context, threads))?;
-        let mut all = Self { corpus, context, watcher, progress: Reading::default(), show };
         let shares = [Share::Train, Share::HeldBack, Share::Calibration];
-        all.progress.texts = shares.map(|share| all.share(share).count()).iter().sum();
-        Ok(all)
-    }
-
-    fn share(&self, share: Share) -> impl Iterator<Item = &'a Sequence> + use<'a> {
-        let context = self.context;
-        self.corpus.share(share).filter(move |text| text.tokens.len() <= context)
+        let texts = shares.map(|share| corpus.fitting(share, context).count()).iter().sum();
+        Ok(Self { corpus, context, watcher, progress: Reading { read: 0, texts }, show })
     }
 
     /// Of a share, and how many of the positions have the likeliest token of all that are looked at in their shortlist.
     fn examples(&mut self, share: Share, scope: Scope) -> Result<(Vec<GateExample>, usize), TuneError> {
         let (mut examples, mut listed) = (Vec::new(), 0);
-        for text in self.share(share) {
+        for text in self.corpus.fitting(share, self.context) {
             (self.show)(self.progress);
             self.progress.read += 1;
             if examples.len() >= EXAMPLES_MAX {

@@ -26,7 +26,7 @@ pub fn fit(
 ) -> Result<ShortlistFactors, TuneError> {
     let mut watcher = Watcher::load(part, exit, (context, threads))?;
     let (width, mut states) = (part.hyperparameters().width as usize, Vec::new());
-    for text in corpus.share(Share::Train).filter(|text| text.tokens.len() <= context) {
+    for text in corpus.fitting(Share::Train, context) {
         show((states.len() / width).min(STATES), STATES);
         if states.len() >= STATES * width {
             break;

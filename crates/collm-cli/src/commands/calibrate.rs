@@ -78,7 +78,7 @@ fn texts(
     let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
     if let Some(work) = &args.work {
         let corpus = Corpus::read(work, &subject.digest).context("cannot use the text of `collm tune`")?;
-        let fitting = corpus.share(Share::Calibration).filter(|text| text.tokens.len() <= options.context);
+        let fitting = corpus.fitting(Share::Calibration, options.context);
         let texts: Vec<Text> = fitting.take(limit).map(of_sequence).collect();
         ensure!(!texts.is_empty(), "{} has no text for calibration yet; let `collm tune` write more", work.display());
         return Ok(texts);

@@ -161,16 +161,8 @@ impl Cloud {
         }
     }
 
-    /// Answers the question that just came to a session, if its answer is known.
-    pub(super) fn answer_foreseen(&mut self, now: Time, session: SessionId) {
-        let Some(context) = self.contexts.get_mut(&session) else { return };
-        if let Some(answer) = context.answer_foreseen(now) {
-            Self::tell(&mut self.peers, &mut self.outputs, context, [ToEdge::Answer(answer)]);
-        }
-    }
-
     /// Sends what a context has to say to its edge, which draws from it which epoch they are in.
-    fn tell(
+    pub(super) fn tell(
         peers: &mut BTreeMap<PeerId, Peer>,
         outputs: &mut VecDeque<Output>,
         context: &Context,

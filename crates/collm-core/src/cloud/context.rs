@@ -36,7 +36,7 @@ pub(super) struct Context {
     pub(super) held: Held,
     pub(super) work: Work,
     /// What was computed before anybody asked: the token after this position.
-    pub(super) foreseen: Option<(Position, Scored)>,
+    foreseen: Option<(Position, Scored)>,
     pub(super) unbilled: Unbilled,
     pub(super) used: Time,
     /// When it was first asked with its slot: one that it has for what is computed ahead gives way at once.
@@ -152,14 +152,21 @@ impl Context {
         self.truncate(position.0 + 1);
     }
 
-    /// Adds a question. The keys and values from its position on are computed anew if they were computed already, unless its answer is
-    /// known and nothing has to be answered before.
-    pub(super) fn ask(&mut self, ask: &Ask, now: Time) {
-        let is_foreseen = self.foreseen.as_ref().is_some_and(|(position, _)| *position == ask.position);
-        if !(is_foreseen && self.work.is_idle()) {
-            self.step_back(ask.position.0);
+    /// The answer, if it was foreseen and nothing has to be answered before. Otherwise adds the question; the keys and values from its
+    /// position on are computed anew if they were computed already.
+    pub(super) fn ask(&mut self, ask: &Ask, now: Time) -> Option<Answer> {
+        let question = Question { position: ask.position, wanted: Wanted::Next(ask.guess), since: now };
+        let known = self.foreseen.as_ref().filter(|(position, _)| *position == ask.position && self.work.is_idle());
+        if let Some((_, scored)) = known.cloned() {
+            self.used = now;
+            if self.slot.is_some() {
+                self.held_since.get_or_insert(now);
+            }
+            return Some(self.answer(&question, scored, Spent::default(), now));
         }
-        self.work.add(Question { position: ask.position, wanted: Wanted::Next(ask.guess), since: now });
+        self.step_back(ask.position.0);
+        self.work.add(question);
+        None
     }
 
     /// Answers a question. The answer tells what was spent on it and was not told before; a wrong guess is followed by nothing.
@@ -179,22 +186,6 @@ impl Context {
         if position.0 + 1 >= self.prompt {
             self.foreseen = Some((position, scored));
         }
-    }
-
-    /// The answer to the only question, if it was computed before the question came.
-    pub(super) fn answer_foreseen(&mut self, now: Time) -> Option<Answer> {
-        let Work::Asks(asks) = &self.work else { return None };
-        let (position, scored) = self.foreseen.clone()?;
-        let is_foreseen = |ask: &Question| ask.position == position && ask.wanted != Wanted::Likelihood;
-        if asks.len() != 1 || !is_foreseen(&asks[0]) {
-            return None;
-        }
-        let question = self.work.take(position)?;
-        self.used = now;
-        if self.slot.is_some() {
-            self.held_since.get_or_insert(now);
-        }
-        Some(self.answer(&question, scored, Spent::default(), now))
     }
 
     /// Adds questions about tokens of the prompt. `false` if this session cannot ask them.

@@ -343,11 +343,15 @@ impl Cloud {
             }
             ToCloud::Ask(ask) => {
                 let position = ask.position;
+                let mut foreseen = None;
                 self.question(now, peer, position, |context| {
-                    context.ask(&ask, now);
+                    foreseen = context.ask(&ask, now);
                     context.work.ask_count() <= QUESTIONS_MAX
                 })?;
-                self.answer_foreseen(now, self.peers[&peer].open.session);
+                if let Some(answer) = foreseen {
+                    let context = &self.contexts[&self.peers[&peer].open.session];
+                    Self::tell(&mut self.peers, &mut self.outputs, context, [ToEdge::Answer(answer)]);
+                }
                 Ok(())
             }
             ToCloud::Score { first, end, .. } => {

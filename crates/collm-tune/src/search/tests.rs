@@ -4,9 +4,8 @@ use collm_model::synthetic::SyntheticModel;
 use collm_model::{Architecture, Digest};
 
 use super::*;
-use crate::corpus::{CorpusWriter, Draft};
+use crate::corpus::{CorpusWriter, made_up};
 use crate::{States, Teacher, TeacherOptions};
-use collm_engine::TokenId;
 
 const SOURCE: Digest = Digest([3; 32]);
 
@@ -31,27 +30,7 @@ fn model(folder: &Path) -> Arc<ModelFile> {
 fn corpus(folder: &Path, file: &Arc<ModelFile>) -> Corpus {
     let options = TeacherOptions { upload_at: 2, slots: 1, context: 64, threads: Threads::unbound(1) };
     let mut teacher = Teacher::load(file, &options).unwrap();
-    let mut writer = CorpusWriter::open(folder, &SOURCE, 1).unwrap();
-    for job in 0..3_u32 {
-        let tokens: Vec<TokenId> = (0..30).map(|index| TokenId(3 + (index * 7 + job * 31) % 250)).collect();
-        let draft = |ids| Draft {
-            job: job.into(),
-            prompt_hash: u64::from(job) * 10 + 8,
-            greedy: false,
-            tokens: &tokens,
-            answer_start: 5,
-            candidate_ids: ids,
-            candidate_log_probabilities: &[0.0; 25],
-        };
-        let last = teacher.advance(&[(collm_engine::SlotId(0), &tokens[..29])]).unwrap().last.to_vec();
-        let vocabulary = teacher.vocabulary();
-        let logits = teacher.score(&last[4 * teacher.width()..]).unwrap();
-        let best = |logits: &[f32]| crate::candidates::Candidates::of(logits, 1).unwrap().best();
-        let ids: Vec<TokenId> = logits.chunks_exact(vocabulary).map(best).collect();
-        teacher.truncate(collm_engine::SlotId(0), 0);
-        writer.append(draft(&ids)).unwrap();
-    }
-    Corpus::read(folder, &SOURCE).unwrap()
+    made_up::write(folder, &SOURCE, &mut teacher, 30, [8, 18, 28])
 }
 
 #[test]

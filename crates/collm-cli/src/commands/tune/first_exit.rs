@@ -7,39 +7,49 @@ use collm_model::{
     exits::{ExitInfo, ExitsDraft},
 };
 use collm_tune::{
-    Corpus,
-    cost::CostModel,
     exits,
     first_exit::{self, FirstExit, Worth},
 };
 
-use super::{Subject, fit};
-use crate::{
-    args::TuneArgs,
-    ui::{self, progress::ProgressMode},
-};
+use super::Tuning;
+use crate::ui;
 
-/// Gives the draft an exit 1 if it saves more than it costs, and takes it out if not.
-pub(super) fn add_if_it_pays(
-    args: &TuneArgs,
-    subject: &Subject,
-    (corpus, cost): (&Corpus, &CostModel),
-    draft: &mut ExitsDraft,
-    progress: ProgressMode,
-) -> anyhow::Result<()> {
-    draft.forget(ExitNumber::One);
-    let mut with = draft.clone();
-    with.cut.exit1 = true;
-    fit_head(subject, corpus, &mut with, progress)?;
-    let exit = judge(args, subject, corpus, &with, progress)?;
-    let check = subject.check_share(args);
-    let worth = Worth::of(exit, cost, draft.cut.tail.len(), [check + subject.map_share(), check]);
-    ui::print::line(describe(exit, worth, args.target_agreement))?;
-    if worth.pays() {
-        fit::fit_check(args, subject, corpus, (&mut with, ExitNumber::One), progress)?;
-        *draft = with;
+impl Tuning<'_> {
+    /// Gives the draft an exit 1 if it saves more than it costs, and takes it out if not.
+    pub(super) fn add_exit1_if_it_pays(&self, draft: &mut ExitsDraft) -> anyhow::Result<()> {
+        let Self { args, subject, cost, .. } = *self;
+        draft.forget(ExitNumber::One);
+        let mut with = draft.clone();
+        with.cut.exit1 = true;
+        self.fit_exit1(&mut with)?;
+        let exit = self.judge_exit1(&with)?;
+        let check = subject.check_share(args);
+        let worth = Worth::of(exit, cost, draft.cut.tail.len(), [check + subject.map_share(), check]);
+        ui::print::line(describe(exit, worth, args.target_agreement))?;
+        if worth.pays() {
+            self.fit_check(&mut with, ExitNumber::One)?;
+            *draft = with;
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn fit_exit1(&self, draft: &mut ExitsDraft) -> anyhow::Result<()> {
+        let mut step = self.progress.step("fitting a head for exit 1");
+        let mut teacher = self.subject.teacher(1)?;
+        let show = |done, of| step.count(done, of);
+        let map = first_exit::fit(&self.subject.file, &mut teacher, self.corpus, show)?;
+        step.done("took");
+        Ok(exits::set_map(draft, ExitNumber::One, &map)?)
+    }
+
+    fn judge_exit1(&self, draft: &ExitsDraft) -> anyhow::Result<FirstExit> {
+        let part = self.edge_part(draft)?;
+        let mut step = self.progress.step("judging exit 1");
+        let (error_max, show) = (1.0 - self.args.target_agreement, |done, of| step.count(done, of));
+        let exit = FirstExit::judge(&part, self.corpus, error_max, self.subject.reading(), show)?;
+        step.done("took");
+        Ok(exit)
+    }
 }
 
 /// Takes exit 1 out of the file if no threshold keeps its promise: it would be asked in vain.
@@ -53,29 +63,6 @@ pub(super) fn drop_without_threshold(out: &Path) -> anyhow::Result<()> {
         ui::print::line("exit 1 has no threshold and is left out after all.")?;
     }
     Ok(())
-}
-
-fn fit_head(subject: &Subject, corpus: &Corpus, draft: &mut ExitsDraft, progress: ProgressMode) -> anyhow::Result<()> {
-    let mut step = progress.step("fitting a head for exit 1");
-    let mut teacher = subject.teacher(1)?;
-    let map = first_exit::fit(&subject.file, &mut teacher, corpus, |done, of| step.count(done, of))?;
-    step.done("took");
-    Ok(exits::set_map(draft, ExitNumber::One, &map)?)
-}
-
-fn judge(
-    args: &TuneArgs,
-    subject: &Subject,
-    corpus: &Corpus,
-    draft: &ExitsDraft,
-    progress: ProgressMode,
-) -> anyhow::Result<FirstExit> {
-    let part = fit::edge_part(draft, subject, &args.work, progress)?;
-    let mut step = progress.step("judging exit 1");
-    let error_max = 1.0 - args.target_agreement;
-    let exit = FirstExit::judge(&part, corpus, error_max, subject.reading(), |done, of| step.count(done, of))?;
-    step.done("took");
-    Ok(exit)
 }
 
 fn describe(exit: FirstExit, worth: Worth, target: f64) -> String {

@@ -12,9 +12,7 @@ use collm_model::{
 };
 use collm_train::{Deltas, HealConfig, Healer, Piece};
 use collm_tune::{
-    Corpus, Share,
-    cost::CostModel,
-    exits,
+    Corpus, Share, exits,
     frequencies::Frequencies,
     gate,
     heal::{self, HealPlan},
@@ -22,9 +20,9 @@ use collm_tune::{
     watcher::Reading,
 };
 
-use super::{Subject, first_exit};
+use super::{Subject, Tuning, first_exit};
 use crate::{
-    args::{CalibrateArgs, TuneArgs},
+    args::CalibrateArgs,
     commands::calibrate,
     models,
     ui::{self, progress::ProgressMode},
@@ -36,66 +34,69 @@ const JUDGED_TOKENS: usize = 2500;
 /// Share of the loss that the teacher's first candidate has alone.
 const TOP_WEIGHT: f32 = 0.3;
 
-/// Fits the exits of a tail, or what is not healed of the exits there, and writes them.
-pub(super) fn run(
-    args: &TuneArgs,
-    subject: &Subject,
-    (corpus, cost): (&Corpus, &CostModel),
-    tail: Vec<u32>,
-    out: &Path,
-    progress: ProgressMode,
-) -> anyhow::Result<()> {
-    let mut draft = match &subject.refitted {
-        Some(exits) => ExitsDraft::of(exits),
-        None => Tail(tail).draft(args, subject, corpus, progress)?,
-    };
-    first_exit::add_if_it_pays(args, subject, (corpus, cost), &mut draft, progress)?;
-    fit_check(args, subject, corpus, (&mut draft, ExitNumber::Two), progress)?;
-    draft.write(out)?;
-    ui::print::line(format_args!("\nwrote {}, whose thresholds are:", out.display()))?;
-    let threshold = CalibrateArgs::after_tuning(args, out);
-    calibrate::run(&threshold, progress).with_context(|| format!("{} has no threshold", out.display()))?;
-    first_exit::drop_without_threshold(out)
-}
+impl Tuning<'_> {
+    /// Fits the exits of a tail, or what is not healed of the exits there, and writes them.
+    pub(super) fn fit(&self, tail: Vec<u32>, out: &Path) -> anyhow::Result<()> {
+        let mut draft = match &self.subject.refitted {
+            Some(exits) => ExitsDraft::of(exits),
+            None => self.draft(tail)?,
+        };
+        self.add_exit1_if_it_pays(&mut draft)?;
+        self.fit_check(&mut draft, ExitNumber::Two)?;
+        draft.write(out)?;
+        ui::print::line(format_args!("\nwrote {}, whose thresholds are:", out.display()))?;
+        let threshold = CalibrateArgs::after_tuning(self.args, out);
+        calibrate::run(&threshold, self.progress).with_context(|| format!("{} has no threshold", out.display()))?;
+        first_exit::drop_without_threshold(out)
+    }
 
-/// Fits what an exit of the draft decides by: its shortlist, then its gate.
-pub(super) fn fit_check(
-    args: &TuneArgs,
-    subject: &Subject,
-    corpus: &Corpus,
-    (draft, exit): (&mut ExitsDraft, ExitNumber),
-    progress: ProgressMode,
-) -> anyhow::Result<()> {
-    fit_shortlist(args, subject, corpus, (draft, exit), progress)?;
-    let part = edge_part(draft, subject, &args.work, progress)?;
-    let mut step = progress.step(format!("fitting the gate of exit {}", exit.number()));
-    let show = |now: Reading| step.count(now.read, now.texts);
-    let gate = gate::fit(&part, corpus, (exit, args.seed), subject.reading(), show)?;
-    step.done(&format!(
-        "(shortlists have {:.2} % of the exit's tokens in text that nothing was fitted to) took",
-        100.0 * gate.listed
-    ));
-    let info = draft.exit_mut(exit);
-    // A threshold that was there was found with another gate, and promises nothing with this one.
-    let bare = ExitInfo { shortlist: info.shortlist, ..ExitInfo::default() };
-    *info = match gate.weights {
-        Some(weights) => ExitInfo { gate: Some(weights), measure: ConfidenceMeasure::Gate, ..bare },
-        None => bare,
-    };
-    Ok(())
-}
+    /// Fits what an exit of the draft decides by: its shortlist, then its gate.
+    pub(super) fn fit_check(&self, draft: &mut ExitsDraft, exit: ExitNumber) -> anyhow::Result<()> {
+        self.fit_shortlist(draft, exit)?;
+        let part = self.edge_part(draft)?;
+        let mut step = self.progress.step(format!("fitting the gate of exit {}", exit.number()));
+        let show = |now: Reading| step.count(now.read, now.texts);
+        let gate = gate::fit(&part, self.corpus, (exit, self.args.seed), self.subject.reading(), show)?;
+        step.done(&format!(
+            "(shortlists have {:.2} % of the exit's tokens in text that nothing was fitted to) took",
+            100.0 * gate.listed
+        ));
+        let info = draft.exit_mut(exit);
+        // A threshold that was there was found with another gate, and promises nothing with this one.
+        let bare = ExitInfo { shortlist: info.shortlist, ..ExitInfo::default() };
+        *info = match gate.weights {
+            Some(weights) => ExitInfo { gate: Some(weights), measure: ConfidenceMeasure::Gate, ..bare },
+            None => bare,
+        };
+        Ok(())
+    }
 
-/// What exits are fitted to.
-struct Tail(Vec<u32>);
+    /// Has an exit of the draft make shortlists.
+    fn fit_shortlist(&self, draft: &mut ExitsDraft, exit: ExitNumber) -> anyhow::Result<()> {
+        let part = self.edge_part(draft)?;
+        let h = part.hyperparameters();
+        let (width, length) = (h.width as usize, self.args.shortlist.min(h.vocabulary));
+        let mut step = self.progress.step(format!("fitting the shortlist of exit {}", exit.number()));
+        let (rank, show) = (self.args.shortlist_rank as usize, |done, of| step.count(done, of));
+        let factors = shortlist::fit(&part, self.corpus, (exit, rank), self.subject.reading(), show)?;
+        step.done("took");
+        Ok(exits::set_shortlist(draft, exit, length, width, &factors)?)
+    }
 
-impl Tail {
-    fn heal(
-        &self,
-        args: &TuneArgs,
-        subject: &Subject,
-        corpus: &Corpus,
-        progress: ProgressMode,
-    ) -> anyhow::Result<Deltas> {
+    fn draft(&self, tail: Vec<u32>) -> anyhow::Result<ExitsDraft> {
+        let deltas = if self.args.heal { Some(self.heal(&tail)?) } else { None };
+        let cut = FittedCut {
+            source_sha256: self.subject.digest,
+            upload_at: self.subject.upload_at,
+            tail,
+            exit1: false,
+            tail_type: self.subject.tail_type,
+        };
+        Ok(exits::draft(cut, deltas.as_ref())?)
+    }
+
+    fn heal(&self, tail: &[u32]) -> anyhow::Result<Deltas> {
+        let Self { args, subject, corpus, progress, .. } = *self;
         let pieces = Pieces::of(subject, corpus, progress)?;
         let vocabulary = subject.file.hyperparameters().vocabulary as usize;
         let config = HealConfig {
@@ -106,7 +107,7 @@ impl Tail {
             top_weight: TOP_WEIGHT,
             seed: args.seed,
             threads: subject.threads.count,
-            ..HealConfig::new(self.0.clone())
+            ..HealConfig::new(tail.to_vec())
         };
         let plan = HealPlan {
             budget: args.budget,
@@ -130,41 +131,17 @@ impl Tail {
         Ok(deltas)
     }
 
-    fn draft(
-        self,
-        args: &TuneArgs,
-        subject: &Subject,
-        corpus: &Corpus,
-        progress: ProgressMode,
-    ) -> anyhow::Result<ExitsDraft> {
-        let deltas = if args.heal { Some(self.heal(args, subject, corpus, progress)?) } else { None };
-        let cut = FittedCut {
-            source_sha256: subject.digest,
-            upload_at: subject.upload_at,
-            tail: self.0,
-            exit1: false,
-            tail_type: subject.tail_type,
-        };
-        Ok(exits::draft(cut, deltas.as_ref())?)
+    /// The edge part that these exits make, to see what its exit says: mapped, so that the file can go at once.
+    pub(super) fn edge_part(&self, draft: &ExitsDraft) -> anyhow::Result<Arc<ModelFile>> {
+        let exits = ExitsFile::from_bytes(draft.to_bytes()?)?;
+        let mut step = self.progress.step("making the edge part");
+        let plan = split::plan(&self.subject.file, &SplitOptions::of_exits(&exits), &mut |done| step.show(done))?;
+        let folder = tempfile::tempdir_in(&self.args.work).context("no room in the work folder")?;
+        let [edge, cloud] = ["edge.gguf", "cloud.gguf"].map(|name| folder.path().join(name));
+        plan.write(&edge, &cloud, Some(&GgmlRequantize), &mut |done| step.show(done))?;
+        step.done("took");
+        Ok(Arc::new(models::open(&edge)?))
     }
-}
-
-/// Has an exit of the draft make shortlists.
-fn fit_shortlist(
-    args: &TuneArgs,
-    subject: &Subject,
-    corpus: &Corpus,
-    (draft, exit): (&mut ExitsDraft, ExitNumber),
-    progress: ProgressMode,
-) -> anyhow::Result<()> {
-    let part = edge_part(draft, subject, &args.work, progress)?;
-    let h = part.hyperparameters();
-    let (width, length) = (h.width as usize, args.shortlist.min(h.vocabulary));
-    let mut step = progress.step(format!("fitting the shortlist of exit {}", exit.number()));
-    let show = |done, of| step.count(done, of);
-    let factors = shortlist::fit(&part, corpus, (exit, args.shortlist_rank as usize), subject.reading(), show)?;
-    step.done("took");
-    Ok(exits::set_shortlist(draft, exit, length, width, &factors)?)
 }
 
 /// The text as healing takes it.
@@ -192,23 +169,6 @@ impl Pieces {
         step.done("took");
         Ok(Self { train, judged })
     }
-}
-
-/// The edge part that these exits make, to see what its exit says: mapped, so that the file can go at once.
-pub(super) fn edge_part(
-    draft: &ExitsDraft,
-    subject: &Subject,
-    work: &Path,
-    progress: ProgressMode,
-) -> anyhow::Result<Arc<ModelFile>> {
-    let exits = ExitsFile::from_bytes(draft.to_bytes()?)?;
-    let mut step = progress.step("making the edge part");
-    let plan = split::plan(&subject.file, &SplitOptions::of_exits(&exits), &mut |done| step.show(done))?;
-    let folder = tempfile::tempdir_in(work).context("no room in the work folder")?;
-    let [edge, cloud] = ["edge.gguf", "cloud.gguf"].map(|name| folder.path().join(name));
-    plan.write(&edge, &cloud, Some(&GgmlRequantize), &mut |done| step.show(done))?;
-    step.done("took");
-    Ok(Arc::new(models::open(&edge)?))
 }
 
 /// Healing's state, in the work folder, whose text is of one model. Another tail, cut or setting is another run.

@@ -36,6 +36,16 @@ const POSITIONS_FIRST: usize = 600;
 /// The search ends at the tails that cost this share of what was asked for: a little beyond, to see what less would give.
 const COST_MARGIN: f64 = 0.9;
 
+/// A model that is being tuned, by the text that it wrote.
+#[derive(Clone, Copy)]
+struct Tuning<'a> {
+    args: &'a TuneArgs,
+    subject: &'a Subject,
+    corpus: &'a Corpus,
+    cost: &'a CostModel,
+    progress: ProgressMode,
+}
+
 /// What is tuned.
 struct Subject {
     model: Located,
@@ -58,12 +68,13 @@ pub(super) fn run(args: &TuneArgs, progress: ProgressMode) -> anyhow::Result<()>
         return Ok(());
     }
     let cost = measure_cost(args, &subject, progress)?;
-    let tail = if args.search_tail { search_tail(args, &subject, (&corpus, &cost), progress)? } else { None };
-    match (&args.out, tail.or_else(|| subject.named_tail(args))) {
-        (Some(out), Some(tail)) => fit::run(args, &subject, (&corpus, &cost), tail, out, progress),
+    let tuning = Tuning { args, subject: &subject, corpus: &corpus, cost: &cost, progress };
+    let tail = if args.search_tail { tuning.search_tail()? } else { subject.named_tail(args) };
+    match (&args.out, tail) {
+        (Some(out), Some(tail)) => tuning.fit(tail, out),
         (Some(_), None) => bail!("there is no tail to fit exits to"),
-        (None, _) if args.search_tail => Ok(()),
-        (None, tail) => judge(args, &subject, (&corpus, &cost), &tail.unwrap_or_default()),
+        (None, Some(tail)) if !args.search_tail => tuning.judge(&tail),
+        (None, _) => Ok(()),
     }
 }
 
@@ -164,51 +175,44 @@ fn requantized(work: &Path, file: &ModelFile, ty: TensorType) -> anyhow::Result<
     Ok(Arc::new(file))
 }
 
-/// Shows the tails that are worth having, and returns the best one that costs no more than was asked for.
-fn search_tail(
-    args: &TuneArgs,
-    subject: &Subject,
-    (corpus, cost): (&Corpus, &CostModel),
-    progress: ProgressMode,
-) -> anyhow::Result<Option<Vec<u32>>> {
-    let layers = (subject.file.hyperparameters().layers - subject.upload_at) as usize;
-    let check = subject.check_share(args);
-    let enough = |&length: &usize| cost.edge_share(length, check) <= COST_MARGIN * args.edge_cost;
-    let layers_min = (0..layers).rev().find(enough).unwrap_or(0);
-    let mut step = progress.step("searching tails");
-    let options = search_options(args, subject, layers_min);
-    let scores = search::search(&subject.file, corpus, &options, &mut |now| {
-        step.count((1000.0 * now.done) as usize, 1000);
-    })?;
-    step.done("took");
-    let points = frontier::points(&scores, cost, check);
-    ui::print::line(format_args!("\n{}", frontier::table(&points)))?;
-    frontier::write(&args.work, &subject.model.reference.to_string(), &points)?;
-    let best = frontier::best(&points, args.edge_cost);
-    ui::print::line(format_args!("\n{}", frontier::recommend(best, subject.upload_at, args.edge_cost)))?;
-    Ok(best.map(|point| point.tail.clone()))
-}
+impl Tuning<'_> {
+    /// Shows the tails that are worth having, and returns the best one that costs no more than was asked for.
+    fn search_tail(&self) -> anyhow::Result<Option<Vec<u32>>> {
+        let Self { args, subject, corpus, cost, progress } = *self;
+        let layers = (subject.file.hyperparameters().layers - subject.upload_at) as usize;
+        let check = subject.check_share(args);
+        let enough = |&length: &usize| cost.edge_share(length, check) <= COST_MARGIN * args.edge_cost;
+        let layers_min = (0..layers).rev().find(enough).unwrap_or(0);
+        let mut step = progress.step("searching tails");
+        let options = self.search_options(layers_min);
+        let scores = search::search(&subject.file, corpus, &options, &mut |now| {
+            step.count((1000.0 * now.done) as usize, 1000);
+        })?;
+        step.done("took");
+        let points = frontier::points(&scores, cost, check);
+        ui::print::line(format_args!("\n{}", frontier::table(&points)))?;
+        frontier::write(&args.work, &subject.model.reference.to_string(), &points)?;
+        let best = frontier::best(&points, args.edge_cost);
+        ui::print::line(format_args!("\n{}", frontier::recommend(best, subject.upload_at, args.edge_cost)))?;
+        Ok(best.map(|point| point.tail.clone()))
+    }
 
-/// Shows what one tail is worth.
-fn judge(
-    args: &TuneArgs,
-    subject: &Subject,
-    (corpus, cost): (&Corpus, &CostModel),
-    tail: &[u32],
-) -> anyhow::Result<()> {
-    let score = search::judge(&subject.file, corpus, &search_options(args, subject, 0), tail)?;
-    let points = frontier::points(&[score], cost, subject.check_share(args));
-    ui::print::line(format_args!("\n{}", frontier::table(&points)))?;
-    Ok(())
-}
+    /// Shows what one tail is worth.
+    fn judge(&self, tail: &[u32]) -> anyhow::Result<()> {
+        let score = search::judge(&self.subject.file, self.corpus, &self.search_options(0), tail)?;
+        let points = frontier::points(&[score], self.cost, self.subject.check_share(self.args));
+        ui::print::line(format_args!("\n{}", frontier::table(&points)))?;
+        Ok(())
+    }
 
-fn search_options(args: &TuneArgs, subject: &Subject, layers_min: usize) -> SearchOptions {
-    SearchOptions {
-        upload_at: subject.upload_at,
-        beam: args.beam as usize,
-        positions: args.positions,
-        positions_first: POSITIONS_FIRST,
-        layers_min,
-        threads: subject.threads.clone(),
+    fn search_options(&self, layers_min: usize) -> SearchOptions {
+        SearchOptions {
+            upload_at: self.subject.upload_at,
+            beam: self.args.beam as usize,
+            positions: self.args.positions,
+            positions_first: POSITIONS_FIRST,
+            layers_min,
+            threads: self.subject.threads.clone(),
+        }
     }
 }

@@ -204,7 +204,8 @@ impl Session {
     }
 
     /// What the answer to an ask says about what asking costs: the time stood still for it if its guess was right, else all the time
-    /// since, of which nothing remains, and what the engine takes to end what it is at. The first ask of an answer waits for the whole prompt and says nothing about the others.
+    /// since, of which nothing remains, and what the engine takes to end what it is at. The first ask of an answer waits for the whole
+    /// prompt and says nothing about the others.
     fn learn_costs(
         &self,
         ask: OpenAsk,
