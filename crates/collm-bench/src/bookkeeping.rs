@@ -201,6 +201,7 @@ impl Script {
                 timed(&mut self.edge_took, || self.edge.handle_frame(self.now, stream, frame));
             }
             cloud::Output::Disconnect(_) => self.stream = None,
+            cloud::Output::Interrupt => {}
             cloud::Output::Compute(batch) => self.cloud_batch = Some((self.now + CLOUD_BATCH, batch)),
         }
     }

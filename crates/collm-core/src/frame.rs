@@ -206,6 +206,8 @@ pub struct Answer {
     /// Engine time on this session since its last answer that no ask waited for: what was computed ahead, rows that a rollback made
     /// void.
     pub unasked: Duration,
+    /// Positions that this time went into; 0 where that is not known.
+    pub unasked_rows: u32,
 }
 
 /// How likely the tokens at consecutive positions were, of those that were asked about.

@@ -244,6 +244,7 @@ fn an_ask_that_was_foreseen_is_answered_at_once_and_one_that_comes_meanwhile_whe
     let [answer] = &answers(outputs)[..] else { panic!("one answer") };
     assert_eq!((answer.position, batch), (Position(9), None), "nothing is left to compute");
     assert_eq!((answer.compute, answer.queued, answer.unasked), (ms(0), ms(0), ms(3)));
+    assert_eq!((answer.rows, answer.unasked_rows), (0, 10));
 
     // The ask comes while its position is computed, and waits for the end of that alone.
     cloud.handle_frame(at(10), peer, states_from(10, 1));
@@ -253,6 +254,7 @@ fn an_ask_that_was_foreseen_is_answered_at_once_and_one_that_comes_meanwhile_whe
     cloud.handle_compute(at(14), done_in(4, &batch));
     let [answer] = &answers(drain(&mut cloud).0)[..] else { panic!("one answer") };
     assert_eq!((answer.position, answer.compute, answer.unasked), (Position(10), ms(1), ms(3)));
+    assert_eq!((answer.rows, answer.unasked_rows), (0, 1), "of a position that was waited for in part, its time says nothing");
     assert_eq!(wanted(&mut cloud), None, "nothing is computed twice");
 }
 
@@ -319,4 +321,63 @@ fn no_session_loses_its_slot_to_a_prompt_that_nobody_asks_about() {
     assert_eq!(wanted(&mut cloud), None);
     cloud.handle_frame(at(1_001), second, ask(3));
     assert_eq!(wanted(&mut cloud), Some((0, 4)), "who asks is served");
+}
+
+/// Whether the cloud wants its engine interrupted.
+fn interrupts(cloud: &mut Cloud) -> bool {
+    let outputs: Vec<Output> = std::iter::from_fn(|| cloud.poll_output()).collect();
+    outputs.contains(&Output::Interrupt)
+}
+
+#[test]
+fn what_a_wrong_guess_made_void_is_interrupted_once_and_computed_anew() {
+    let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead: Ahead::Everything, ..config(1, 64) }), PeerId(1));
+    cloud.handle_frame(at(0), peer, open(1, Feed::States(Encoding::F16)));
+    cloud.handle_frame(at(0), peer, states(10));
+    for _ in 0..3 {
+        let batch = drain(&mut cloud).1.expect("the prompt");
+        cloud.handle_compute(at(4), done(&batch));
+    }
+    cloud.handle_frame(at(5), peer, states_from(10, 1));
+    assert_eq!(drain(&mut cloud).1.map(|batch| batch.parts[0].first), Some(Position(10)));
+    let wrong = Ask { epoch: Epoch(0), position: Position(9), guess: Some(TokenId(2)) };
+    cloud.handle_frame(at(6), peer, ToCloud::Ask(wrong));
+    assert!(interrupts(&mut cloud));
+    assert!(!interrupts(&mut cloud), "it is said once");
+    cloud.handle_compute(at(7), BatchOutcome::Interrupted { compute: Duration::from_millis(2) });
+    assert_eq!(wanted(&mut cloud), None);
+
+    let ToCloud::States { first, block, tokens, .. } = states_from(10, 1) else { unreachable!() };
+    cloud.handle_frame(at(8), peer, ToCloud::States { epoch: Epoch(1), first, block, tokens });
+    let batch = drain(&mut cloud).1.expect("the right one");
+    assert_eq!(batch.parts[0].first, Position(10));
+    cloud.handle_compute(at(9), done_in(3, &batch));
+    cloud.handle_frame(at(10), peer, ToCloud::Ask(Ask { epoch: Epoch(1), position: Position(10), guess: None }));
+    let [answer] = &answers(drain(&mut cloud).0)[..] else { panic!("one answer") };
+    let told = (answer.unasked, answer.unasked_rows);
+    assert_eq!(told, (Duration::from_millis(2 + 3), 2), "what was computed in vain is told, too");
+}
+
+#[test]
+fn a_batch_is_interrupted_when_the_last_session_in_it_has_left() {
+    let mut cloud = cloud(3, 64);
+    for session in 1..=3 {
+        for frame in [open(session, Feed::States(Encoding::F16)), states(3), ask(2)] {
+            cloud.handle_frame(at(0), PeerId(session), frame);
+        }
+    }
+    let batch = drain(&mut cloud).1.expect("the first's");
+    cloud.handle_frame(at(1), PeerId(1), ToCloud::Close);
+    assert!(interrupts(&mut cloud), "its only session has left");
+    // It was done before it was interrupted.
+    cloud.handle_compute(at(2), done(&batch));
+
+    let batch = drain(&mut cloud).1.expect("the others'");
+    assert_eq!(batch.parts.len(), 2);
+    cloud.handle_frame(at(3), PeerId(2), ToCloud::Close);
+    assert!(!interrupts(&mut cloud), "the third waits for it");
+    cloud.handle_frame(at(3), PeerId(3), ToCloud::Close);
+    assert!(interrupts(&mut cloud));
+    cloud.handle_compute(at(4), BatchOutcome::Interrupted { compute: Duration::from_millis(1) });
+    assert_eq!((cloud.occupancy().contexts, drain(&mut cloud)), (0, (vec![], None)));
 }

@@ -1,6 +1,6 @@
 //! A cloud's engine: batches of several sessions, packed into calls of a bounded size.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use collm_core::{
     cloud::{Batch, BatchInput, BatchPart},
@@ -8,7 +8,7 @@ use collm_core::{
     sampling::{Scored, Scoring, choose_within},
     states::StateBlock,
 };
-use collm_engine::{Engine, Head, Input, Row, Scope, Scores, Stack};
+use collm_engine::{Engine, Head, Input, Interrupt, Row, Scope, Scores, Stack};
 
 use crate::{ExecError, SCORED_ROWS_MAX, codec::Codec, forms::Forms, offset, push_rows};
 
@@ -52,6 +52,13 @@ impl<E: Engine> CloudExecutor<E> {
         }
     }
 
+    /// With an engine that `interrupt` can end the calls of.
+    #[must_use]
+    pub fn heeding(mut self, interrupt: Arc<Interrupt>) -> Self {
+        self.engine.heed(interrupt);
+        self
+    }
+
     /// The engine, to look at.
     pub fn engine(&self) -> &E {
         &self.engine
@@ -60,7 +67,8 @@ impl<E: Engine> CloudExecutor<E> {
     /// Carries out one batch. A session whose states lead to unusable logits spoils its own part only.
     ///
     /// # Errors
-    /// Any [`ExecError`]. The slots of all parts hold garbage then.
+    /// Any [`ExecError`]. The slots of all parts hold garbage then, unless it was interrupted: they hold what comes before their part,
+    /// and maybe some of its rows.
     pub fn run(&mut self, batch: &Batch) -> Result<Vec<PartResult>, ExecError> {
         for part in &batch.parts {
             check_scores(part)?;

@@ -80,6 +80,7 @@ pub(crate) fn frame_to_edge(random: &mut Random, script: &Script) -> ToEdge {
             compute: nothing,
             queued: nothing,
             unasked: nothing,
+            unasked_rows: 0,
             rows: 0,
         })
     };

@@ -63,6 +63,16 @@ pub enum Entry {
     Suffered(Fault),
 }
 
+/// How far the engine comes with a cloud's batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BatchEnd {
+    AtItsEnd,
+    /// Interrupted, when all of it was computed.
+    InVain,
+    /// Interrupted, when nothing of it was.
+    BeforeItBegan,
+}
+
 /// What the queue holds.
 #[derive(Debug)]
 enum Happening {
@@ -83,7 +93,9 @@ enum Happening {
     BatchDone {
         cloud: usize,
         generation: u32,
-        outcome: BatchOutcome,
+        batch: Batch,
+        compute: Duration,
+        end: BatchEnd,
     },
     ArriveAtCloud(StreamId, ToCloud),
     ArriveAtEdge(StreamId, ToEdge),
@@ -214,7 +226,9 @@ impl World {
             Happening::WakeEdge(edge) => self.wake_edge(edge),
             Happening::WakeCloud { cloud, generation } => self.wake_cloud(cloud, generation),
             Happening::JobsDone { edge, batch, outcome } => self.jobs_done(edge, batch, outcome),
-            Happening::BatchDone { cloud, generation, outcome } => self.batch_done(cloud, generation, outcome),
+            Happening::BatchDone { cloud, generation, batch, compute, end } => {
+                self.batch_done(cloud, generation, &batch, compute, end);
+            }
             Happening::ArriveAtCloud(stream, frame) => self.arrive_at_cloud(stream, frame),
             Happening::ArriveAtEdge(stream, frame) => self.arrive_at_edge(stream, frame),
             Happening::EndAtCloud(stream) => self.end_at_cloud(stream),
@@ -279,7 +293,7 @@ impl World {
                 assert!(!under_way, "two batches under way at an edge");
                 host.work.push_back(Work::Batch(batch));
             }
-            edge::Output::Interrupt => self.interrupt(edge),
+            edge::Output::Interrupt => self.interrupt_edge(edge),
             edge::Output::Truncate(slot, length) => {
                 self.edges[edge].work.push_back(Work::Truncate(slot, length));
             }
@@ -312,7 +326,7 @@ impl World {
     }
 
     /// Half of the time the engine can end its batch early: at its end, or before anything of it that begins a position.
-    fn interrupt(&mut self, edge: usize) {
+    fn interrupt_edge(&mut self, edge: usize) {
         assert!(self.edges[edge].is_busy, "an edge that computes nothing is interrupted");
         if self.random.chance(0.5) {
             return;
@@ -358,10 +372,16 @@ impl World {
         host.life.is_some() && host.generation == generation
     }
 
-    fn batch_done(&mut self, cloud: usize, generation: u32, outcome: BatchOutcome) {
+    fn batch_done(&mut self, cloud: usize, generation: u32, batch: &Batch, compute: Duration, end: BatchEnd) {
         if self.lives(cloud, generation) {
             let life = self.clouds[cloud].life.as_mut().expect("it lives");
             life.is_busy = false;
+            let is_begun = end != BatchEnd::BeforeItBegan;
+            let outcome = match is_begun.then(|| life.executor.run(batch)) {
+                Some(Err(error)) => BatchOutcome::Failed(expect_planned(&error)),
+                Some(Ok(scored)) if end == BatchEnd::AtItsEnd => BatchOutcome::Done { scored, compute },
+                Some(Ok(_)) | None => BatchOutcome::Interrupted { compute },
+            };
             life.cloud.handle_compute(self.now, outcome);
             self.drain_cloud(cloud);
         }
@@ -386,25 +406,39 @@ impl World {
         match output {
             cloud::Output::Transmit(peer, frame) => self.answer_peer(peer, frame),
             cloud::Output::Disconnect(peer) => self.cloud_leaves(peer),
-            cloud::Output::Compute(batch) => self.start_batch(cloud, &batch),
+            cloud::Output::Compute(batch) => self.start_batch(cloud, batch),
+            cloud::Output::Interrupt => self.interrupt_cloud(cloud),
         }
     }
 
-    fn start_batch(&mut self, cloud: usize, batch: &Batch) {
+    fn start_batch(&mut self, cloud: usize, batch: Batch) {
         self.note(Entry::BatchStarted(cloud, batch.clone()));
         let host = &mut self.clouds[cloud];
         let rows_max = host.plan.config.batch_rows_max;
         let life = host.life.as_mut().expect("the dead have no outputs");
         assert!(!std::mem::replace(&mut life.is_busy, true), "two batches under way");
-        let rows = batch_rows(batch);
+        let rows = batch_rows(&batch);
         assert!((1..=rows_max).contains(&rows), "a batch of {rows} rows");
         let compute = self.random.span_us(host.plan.batch_us.clone()) * (1 + rows);
-        let outcome = match life.executor.run(batch) {
-            Ok(scored) => BatchOutcome::Done { scored, compute },
-            Err(error) => BatchOutcome::Failed(expect_planned(&error)),
-        };
         let generation = host.generation;
-        self.schedule(self.now + compute, Happening::BatchDone { cloud, generation, outcome });
+        let end = BatchEnd::AtItsEnd;
+        self.schedule(self.now + compute, Happening::BatchDone { cloud, generation, batch, compute, end });
+    }
+
+    /// Half of the time the engine can end its batch early: at its end, or before anything of it.
+    fn interrupt_cloud(&mut self, cloud: usize) {
+        if self.random.chance(0.5) {
+            return;
+        }
+        let life = self.clouds[cloud].generation;
+        let is_its = |happening: &Happening| {
+            matches!(happening, Happening::BatchDone { cloud: of, generation, .. } if (*of, *generation) == (cloud, life))
+        };
+        let key = *self.queue.iter().find(|(_, happening)| is_its(happening)).expect("it computes").0;
+        let Some(Happening::BatchDone { generation, batch, compute, .. }) = self.queue.remove(&key) else { unreachable!() };
+        let end = if self.random.chance(0.5) { BatchEnd::BeforeItBegan } else { BatchEnd::InVain };
+        let at = self.now + self.random.span_us(0..=50);
+        self.schedule(at.min(key.0), Happening::BatchDone { cloud, generation, batch, compute, end });
     }
 
     fn schedule_cloud(&mut self, cloud: usize) {

@@ -156,6 +156,7 @@ impl From<Answer> for proto::Answer {
             compute_ns: nanoseconds(answer.compute),
             queued_ns: nanoseconds(answer.queued),
             unasked_ns: nanoseconds(answer.unasked),
+            unasked_rows: answer.unasked_rows,
             rows: answer.rows,
         }
     }

@@ -174,6 +174,7 @@ impl SessionParser {
             compute: Duration::from_nanos(answer.compute_ns),
             queued: Duration::from_nanos(answer.queued_ns),
             unasked: Duration::from_nanos(answer.unasked_ns),
+            unasked_rows: answer.unasked_rows,
             rows: answer.rows,
         }))
     }

@@ -103,10 +103,11 @@ fn frames_of_the_cloud() {
         queued: Duration::from_nanos(5),
         unasked: Duration::from_nanos(6),
         rows: 7,
+        unasked_rows: 8,
     };
     let refusal = Refusal { code: RefusalCode::Superseded, message: "no".into() };
     assert_eq!(down(ToEdge::Opened { held: 7, takes: BTreeSet::new() }), "0a020807");
-    assert_eq!(down(ToEdge::Answer(answer.clone())), "12140801100218ac02250000003f2804300540064807");
+    assert_eq!(down(ToEdge::Answer(answer.clone())), "12160801100218ac02250000003f28043005400648075008");
     let top = vec![LogProb { token: TokenId(300), log_prob: -0.5 }];
     let telling = Answer { log_probs: Some(LogProbs { own: -0.5, top }), ..answer };
     assert_eq!(

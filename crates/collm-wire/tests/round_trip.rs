@@ -158,11 +158,12 @@ fn log_probs() -> impl Strategy<Value = LogProbs> {
 prop_compose! {
     fn answer()(
         (epoch, position, token, confidence) in (epoch(), position(), token(), 0.0f32..=1.0),
-        (compute, queued, unasked, rows) in (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>()),
+        (compute, queued, unasked) in (any::<u64>(), any::<u64>(), any::<u64>()),
+        (rows, unasked_rows) in (any::<u32>(), any::<u32>()),
         log_probs in prop::option::of(log_probs()),
     ) -> Answer {
         let [compute, queued, unasked] = [compute, queued, unasked].map(Duration::from_nanos);
-        Answer { epoch, position, token, confidence, log_probs, compute, queued, unasked, rows }
+        Answer { epoch, position, token, confidence, log_probs, compute, queued, unasked, rows, unasked_rows }
     }
 }
 

@@ -96,8 +96,8 @@ pub(crate) struct CloudMemoryArgs {
 pub(crate) enum AheadChoice {
     Nothing,
     Prompts,
-    #[default]
     Answers,
+    #[default]
     Everything,
 }
 

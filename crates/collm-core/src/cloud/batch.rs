@@ -28,6 +28,8 @@ use crate::{
 pub(super) struct Running {
     rows: u32,
     parts: Vec<RunningPart>,
+    /// Whether the engine was told that nobody wants any of it.
+    interrupted: bool,
 }
 
 #[derive(Debug)]
@@ -38,6 +40,15 @@ struct RunningPart {
     first: u32,
     rows: u32,
     positions: Vec<Position>,
+}
+
+impl RunningPart {
+    /// Its context, if that is still there, and whether it is in the same epoch.
+    fn context<'a>(&self, contexts: &'a mut BTreeMap<SessionId, Context>) -> Option<(&'a mut Context, bool)> {
+        let context = contexts.get_mut(&self.session).filter(|context| context.serial == self.serial)?;
+        let is_current = context.epoch == self.epoch;
+        Some((context, is_current))
+    }
 }
 
 impl Cloud {
@@ -61,7 +72,7 @@ impl Cloud {
 
     /// Starts a batch of the next rows of these sessions.
     fn compute(&mut self, work: &[(SessionId, u32)]) {
-        let mut running = Running { rows: 0, parts: Vec::new() };
+        let mut running = Running { rows: 0, parts: Vec::new(), interrupted: false };
         let mut batch = Batch { parts: Vec::new() };
         for (session, rows) in work {
             let (part, running_part) = part_of(&self.contexts[session], *rows);
@@ -88,34 +99,52 @@ impl Cloud {
         taken.then(|| (session, self.contexts[&session].rows_ahead(ahead).min(self.config.batch_rows_max)))
     }
 
+    /// Whether the engine works on what nobody wants any more, since guesses were wrong or edges have left; said once a batch.
+    pub(super) fn is_in_vain(&mut self) -> bool {
+        let Some(running) = self.running.as_mut().filter(|running| !running.interrupted) else {
+            return false;
+        };
+        let contexts = &mut self.contexts;
+        running.interrupted = !running.parts.iter().any(|part| part.context(contexts).is_some_and(|(_, current)| current));
+        running.interrupted
+    }
+
     /// Books a finished batch: answers what was asked, and lets generating sessions go on.
     pub(super) fn batch_done(&mut self, now: Time, outcome: BatchOutcome) {
         let Some(running) = self.running.take() else {
             return;
         };
-        let (scored, compute) = match outcome {
-            BatchOutcome::Done { scored, compute } => (scored, compute),
-            BatchOutcome::Failed(why) => (running.parts.iter().map(|_| Err(why.clone())).collect(), Duration::ZERO),
+        let spent = |part: &RunningPart, compute: Duration| Spent {
+            rows: part.rows,
+            compute: compute * part.rows / running.rows.max(1),
         };
-        for (part, scored) in running.parts.iter().zip(scored) {
-            let share = compute * part.rows / running.rows.max(1);
-            match scored {
-                Ok(scored) => self.part_done(now, part, scored, share),
-                Err(why) => self.part_failed(part, why),
+        match outcome {
+            BatchOutcome::Done { scored, compute } => {
+                for (part, scored) in running.parts.iter().zip(scored) {
+                    match scored {
+                        Ok(scored) => self.part_done(now, part, scored, spent(part, compute)),
+                        Err(why) => self.part_failed(part, &why),
+                    }
+                }
             }
+            BatchOutcome::Interrupted { compute } => {
+                running.parts.iter().for_each(|part| self.part_in_vain(part, spent(part, compute)));
+            }
+            BatchOutcome::Failed(why) => running.parts.iter().for_each(|part| self.part_failed(part, &why)),
         }
     }
 
-    fn part_done(&mut self, now: Time, part: &RunningPart, scored: Vec<Scored>, compute: Duration) {
-        let context_max = self.config.context;
-        let Some(context) = self.contexts.get_mut(&part.session).filter(|context| part.serial == context.serial) else {
-            return;
-        };
-        let whole = Spent { rows: part.rows, compute };
-        if part.epoch != context.epoch {
-            context.unbilled.in_vain(whole);
-            return;
+    fn part_in_vain(&mut self, part: &RunningPart, spent: Spent) {
+        if let Some((context, _)) = part.context(&mut self.contexts) {
+            context.unbilled.in_vain(spent);
         }
+    }
+
+    fn part_done(&mut self, now: Time, part: &RunningPart, scored: Vec<Scored>, whole: Spent) {
+        let context_max = self.config.context;
+        let Some((context, true)) = part.context(&mut self.contexts) else {
+            return self.part_in_vain(part, whole);
+        };
         if context.computed == part.first {
             context.computed += part.rows;
         }
@@ -175,14 +204,14 @@ impl Cloud {
         outputs.extend(told.into_iter().map(|frame| Output::Transmit(id, frame)));
     }
 
-    fn part_failed(&mut self, part: &RunningPart, why: String) {
-        let Some(context) = self.contexts.get(&part.session).filter(|context| context.serial == part.serial) else {
+    fn part_failed(&mut self, part: &RunningPart, why: &str) {
+        let Some((context, _)) = part.context(&mut self.contexts) else {
             return;
         };
         let peer = context.peer;
         self.forget(part.session);
         if let Some(peer) = peer {
-            self.end_stream(peer, Refusal { code: RefusalCode::Internal, message: why });
+            self.end_stream(peer, Refusal { code: RefusalCode::Internal, message: why.to_owned() });
         }
     }
 

@@ -109,6 +109,7 @@ impl Answer {
             rows: spent.rows,
             queued: wait.beyond(spent.compute),
             unasked: unbilled.unasked.compute,
+            unasked_rows: unbilled.unasked.rows,
         }
     }
 }

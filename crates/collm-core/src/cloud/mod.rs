@@ -66,10 +66,10 @@ pub enum Ahead {
     /// computes several rows in little more time than one.
     Prompts,
     /// Prompts and answers, all but a session's newest position, unless that ends a block of the prompt: it may be asked about next.
-    #[default]
     Answers,
     /// The newest position, too, and the token after it, so that who asks about it hears at once. What is never asked about is computed
     /// in smaller batches, and its LM head in vain; logits that are of no use end the session there, too.
+    #[default]
     Everything,
 }
 
@@ -194,7 +194,7 @@ impl Cloud {
 
     /// The next thing to do, in order.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.outputs.pop_front().or_else(|| self.is_in_vain().then_some(Output::Interrupt))
     }
 
     /// When to call [`Cloud::handle_timeout`], if nothing else happens before.
@@ -457,7 +457,7 @@ impl Cloud {
         context.peer.and_then(|peer| peers.get(&peer)).is_some_and(|peer| peer.parked)
     }
 
-    /// Drops a context and frees its slot. A batch that works on it finishes for nobody.
+    /// Drops a context and frees its slot. A batch that works on it goes on for others alone, or is interrupted.
     fn forget(&mut self, session: SessionId) {
         if let Some(context) = self.contexts.remove(&session) {
             self.free_slots.extend(context.slot);

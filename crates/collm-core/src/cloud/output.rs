@@ -22,6 +22,8 @@ pub enum Output {
     Disconnect(PeerId),
     /// Compute. There is never more than one batch under way. Owed: one [`Cloud::handle_compute`](super::Cloud::handle_compute).
     Compute(Batch),
+    /// Nobody wants the batch under way any more: end it early, if the engine can. Its outcome is still owed.
+    Interrupt,
 }
 
 /// Rows of several sessions for one pass through the layers.
@@ -61,6 +63,11 @@ pub enum BatchOutcome {
         /// In the order of the batch's parts.
         scored: Vec<Result<Vec<Scored>, String>>,
         /// Time the engine took for the batch.
+        compute: Duration,
+    },
+    /// It was ended early, as [`Output::Interrupt`] asked for. Its slots hold what comes before their parts, and maybe some of the rows.
+    Interrupted {
+        /// Time the engine took until then.
         compute: Duration,
     },
     /// The engine failed; the slots of these parts hold garbage.

@@ -10,8 +10,8 @@ use collm_core::{
     cloud::{Batch, BatchOutcome, Cloud, CloudConfig, Output, PeerId},
     frame::{Refusal, ToCloud, ToEdge},
 };
-use collm_engine::Engine;
-use collm_exec::CloudExecutor;
+use collm_engine::{Engine, EngineError};
+use collm_exec::{CloudExecutor, ExecError};
 use collm_wire::{frame_bytes, proto::CloudFrame, status};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -66,8 +66,8 @@ impl Driver {
         R: Into<Box<dyn Error + Send + Sync>>,
     {
         metrics::record_start(&config);
-        let engine = EngineThread::start("cloud-engine", move || {
-            make_engine().map(|engine| performer(CloudExecutor::new(engine), report))
+        let engine = EngineThread::start("cloud-engine", move |interrupt| {
+            make_engine().map(|engine| performer(CloudExecutor::new(engine).heeding(interrupt), report))
         });
         Ok(Self {
             core: Cloud::new(config),
@@ -147,6 +147,7 @@ impl Driver {
                     metrics::record_batch(&batch);
                     self.engine.submit(batch);
                 }
+                Output::Interrupt => self.engine.interrupt(),
             }
         }
     }
@@ -187,6 +188,7 @@ fn performer<E: Engine>(mut executor: CloudExecutor<E>, results: mpsc::Sender<Ar
         let begun = Instant::now();
         let outcome = match executor.run(&batch) {
             Ok(scored) => BatchOutcome::Done { scored, compute: begun.elapsed() },
+            Err(ExecError::Engine(EngineError::Interrupted)) => BatchOutcome::Interrupted { compute: begun.elapsed() },
             Err(error) => BatchOutcome::Failed(error.to_string()),
         };
         // Fails when the cloud has ended; then nobody wants to know.

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     error::Error,
-    sync::Arc,
     time::Instant,
 };
 
@@ -16,7 +15,7 @@ use collm_core::{
     frame::{Open, ToCloud, ToEdge},
     ids::{SessionId, SlotId},
 };
-use collm_engine::{Engine, Interrupt};
+use collm_engine::Engine;
 use collm_exec::{EdgeExecutor, Judges};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Span, error, info, info_span, trace};
@@ -47,8 +46,7 @@ const ARRIVALS_MAX: usize = 64;
 
 /// Work for the engine's thread.
 enum Work {
-    /// With its number.
-    Run(u64, Batch),
+    Run(Batch),
     Truncate(SlotId, u32),
     Free(SlotId),
 }
@@ -57,8 +55,6 @@ pub(super) struct Driver {
     core: Edge,
     clock: Clock,
     engine: EngineThread<Work>,
-    interrupt: Arc<Interrupt>,
-    batches_made: u64,
     cloud: Option<CloudChannel>,
     arrivals: mpsc::Receiver<Arrival>,
     report: mpsc::Sender<Arrival>,
@@ -110,18 +106,15 @@ impl Driver {
         let link = if cloud.is_some() { LinkState::Untried } else { LinkState::NoCloud };
         metrics::record_start(&config, link);
         let (second, measures) = (config.second, judges.measures());
-        let (results, interrupt) = (report.clone(), Arc::new(Interrupt::default()));
-        let heeded = Arc::clone(&interrupt);
-        let engine = EngineThread::start("edge-engine", move || {
-            let executor = |engine| EdgeExecutor::new(engine, second).judged_by(judges).heeding(Arc::clone(&heeded));
-            make_engine().map(|engine| performer(executor(engine), Arc::clone(&heeded), results))
+        let results = report.clone();
+        let engine = EngineThread::start("edge-engine", move |interrupt| {
+            let executor = |engine| EdgeExecutor::new(engine, second).judged_by(judges).heeding(interrupt);
+            make_engine().map(|engine| performer(executor(engine), results))
         });
         Ok(Self {
             core: Edge::new(config),
             clock: Clock::start(),
             engine: engine.await?,
-            interrupt,
-            batches_made: 0,
             cloud,
             arrivals,
             report,
@@ -254,7 +247,7 @@ impl Driver {
                 Output::Transmit(stream, frame) => self.transmit(stream, frame),
                 Output::Disconnect(stream) => self.disconnect(stream),
                 Output::Compute(batch) => self.compute(batch),
-                Output::Interrupt => self.interrupt.stop(self.batches_made),
+                Output::Interrupt => self.engine.interrupt(),
                 Output::Truncate(slot, length) => self.engine.submit(Work::Truncate(slot, length)),
                 Output::Free(slot) => self.engine.submit(Work::Free(slot)),
                 Output::Event(session, event) => self.tell(session, event),
@@ -309,8 +302,7 @@ impl Driver {
     fn compute(&mut self, batch: Batch) {
         metrics::record_batch(&batch);
         self.exit = metrics::exit_of(&batch, self.second);
-        self.batches_made += 1;
-        self.engine.submit(Work::Run(self.batches_made, batch));
+        self.engine.submit(Work::Run(batch));
     }
 
     fn time(&mut self, stream: StreamId, frame: &ToEdge) {
@@ -360,15 +352,10 @@ impl Answering {
 }
 
 /// What runs on the engine's thread.
-fn performer<E: Engine>(
-    mut executor: EdgeExecutor<E>,
-    interrupt: Arc<Interrupt>,
-    report: mpsc::Sender<Arrival>,
-) -> impl FnMut(Work) {
+fn performer<E: Engine>(mut executor: EdgeExecutor<E>, report: mpsc::Sender<Arrival>) -> impl FnMut(Work) {
     move |work| match work {
-        Work::Run(number, batch) => {
+        Work::Run(batch) => {
             let begun = Instant::now();
-            interrupt.begin(number);
             let jobs = executor.run(&batch).into_iter().map(|result| result.map_err(JobError::from)).collect();
             let outcome = BatchOutcome { jobs, compute: begun.elapsed() };
             // Fails when the edge has ended; then nobody wants to know.

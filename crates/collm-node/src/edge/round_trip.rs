@@ -66,6 +66,7 @@ mod tests {
             compute: ms(2),
             queued: ms(1),
             unasked: Duration::ZERO,
+            unasked_rows: 0,
             rows: 1,
         })
     }

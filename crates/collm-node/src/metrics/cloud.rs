@@ -8,7 +8,7 @@ use collm_core::{
 use metrics::{counter, gauge, histogram};
 
 use super::{
-    Role, record_batch_failed, record_batch_size, record_batch_time, record_bytes, record_capacity, record_confidence,
+    Role, record_batch_failed, record_batch_interrupted, record_batch_size, record_batch_time, record_bytes, record_capacity, record_confidence,
     record_memory, refusal_label,
 };
 
@@ -63,6 +63,10 @@ fn rows(input: &BatchInput) -> usize {
 pub(crate) fn record_outcome(outcome: &BatchOutcome) {
     let (scored, compute) = match outcome {
         BatchOutcome::Done { scored, compute } => (scored, *compute),
+        BatchOutcome::Interrupted { compute } => {
+            record_batch_time(Role::Cloud, *compute);
+            return record_batch_interrupted(Role::Cloud);
+        }
         BatchOutcome::Failed(_) => return record_batch_failed(Role::Cloud),
     };
     record_batch_time(Role::Cloud, compute);

@@ -8,8 +8,8 @@ use collm_core::edge::{
 use metrics::{counter, gauge, histogram};
 
 use super::{
-    Role, record_batch_failed, record_batch_size, record_batch_time, record_bytes, record_capacity, record_confidence,
-    record_memory, refusal_label,
+    Role, record_batch_failed, record_batch_interrupted, record_batch_size, record_batch_time, record_bytes,
+    record_capacity, record_confidence, record_memory, refusal_label,
 };
 use crate::{AnswerEvent, LinkState, Traffic, answer::finish_name};
 
@@ -102,7 +102,7 @@ pub(crate) fn record_outcome(outcome: &BatchOutcome, exit: Source) {
         record_batch_failed(Role::Edge);
     }
     if outcome.jobs.contains(&Err(JobError::Interrupted)) {
-        counter!("collm_batches_interrupted_total").increment(1);
+        record_batch_interrupted(Role::Edge);
     }
 }
 

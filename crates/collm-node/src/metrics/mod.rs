@@ -139,8 +139,8 @@ pub const METRICS: &[Metric] = &[
     counts("collm_batches_failed_total", &["role"], "batches that the engine failed, in part or whole"),
     counts(
         "collm_batches_interrupted_total",
-        &[],
-        "batches of the edge that were ended early, since nobody wanted them any more",
+        &["role"],
+        "batches that were ended early, since nobody wanted them any more",
     ),
     gauges("collm_slots_used", &["role"], "key-value slots in use"),
     gauges("collm_slots", &["role"], "key-value slots in all"),
@@ -261,6 +261,10 @@ fn record_confidence<'a>(exit: Source, scored: impl Iterator<Item = &'a Scored>)
 
 fn record_batch_failed(role: Role) {
     counter!("collm_batches_failed_total", "role" => role.name()).increment(1);
+}
+
+fn record_batch_interrupted(role: Role) {
+    counter!("collm_batches_interrupted_total", "role" => role.name()).increment(1);
 }
 
 fn record_bytes(role: Role, direction: &'static str, bytes: u64) {

@@ -86,6 +86,7 @@ async fn a_cloud_that_breaks_the_rules_is_left_alone() {
         compute: Default::default(),
         queued: Default::default(),
         unasked: Default::default(),
+        unasked_rows: 0,
         rows: 0,
     };
     let mut impossible: CloudFrame = ToEdge::Answer(unasked.clone()).into();

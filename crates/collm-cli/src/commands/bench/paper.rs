@@ -73,12 +73,11 @@ fn variants() -> Vec<Variant> {
         together("collaborative 0.9", threshold(0.9)),
         together("collaborative auto", Auto::Auto),
         Variant::new("exact", Mode::Exact),
-        still("collaborative 0.8, standing still, asks foreseen", Auto::Given(Threshold::DEFAULT))
-            .with_cloud(AheadChoice::Everything),
-        together("collaborative auto, asks foreseen", Auto::Auto).with_cloud(AheadChoice::Everything),
+        together("collaborative auto, no asks foreseen", Auto::Auto).with_cloud(AheadChoice::Answers),
         without("without parallel upload", Ablation::ParallelUpload),
         without("without f16", Ablation::HalfPrecision),
         without("without context manager", Ablation::ContextManager).slow(),
+        still("without foreseeing asks", Auto::Given(Threshold::DEFAULT)).with_cloud(AheadChoice::Answers),
         still("without computing ahead", Auto::Given(Threshold::DEFAULT)).with_cloud(AheadChoice::Nothing),
         still("without early exit", Auto::Given(Threshold::NEVER)),
     ]

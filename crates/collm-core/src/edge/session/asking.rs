@@ -52,24 +52,16 @@ impl Session {
     }
 
     fn open_ask(&mut self, guess: Option<Choice>, around: &Surroundings<'_>) -> OpenAsk {
+        self.asked_to = self.length();
         OpenAsk {
             position: self.last_position(),
             guess,
             policy: self.policy,
             since: around.now,
             replays: 0,
-            rows: self.rows_new(),
             direct: self.uplink.is_up(),
             first: self.stats.asks == 0,
         }
-    }
-
-    /// Positions that the cloud was not asked to go as far as yet; 0 where that is not known.
-    fn rows_new(&mut self) -> u32 {
-        let from = if self.request.mode == Mode::Naive { 0 } else { self.asked_to };
-        self.asked_to = self.length();
-        // What was kept of the last prompt may or may not have been computed.
-        if from == 0 && self.stats.cached_tokens > 0 { 0 } else { self.length() - from }
     }
 
     /// Where nothing leaves before the first ask: this is it.
@@ -145,7 +137,6 @@ impl Session {
 
     fn send_asks(&mut self, around: &mut Surroundings<'_>) {
         for index in 0..self.asks.len() {
-            self.asks[index].rows = 0;
             self.send_ask(self.asks[index], around);
         }
     }
@@ -175,20 +166,16 @@ impl Session {
     fn ask_answered(&mut self, answer: Answer, flight: Flight, around: &mut Surroundings<'_>) {
         let ask = self.asks.pop_front().expect("checked by the caller");
         let choice = Choice { token: answer.token, confidence: answer.confidence };
-        let scored = Scored { choice, log_probs: answer.log_probs };
         let round_trip = around.now - ask.since;
         around.outlook.answered(round_trip, ask.guess.map(|guess| (guess.confidence, guess.token == choice.token)));
         self.stop_waiting(around.now, answer.compute + answer.queued);
-        let Answer { compute, queued, unasked, rows, .. } = answer;
+        let Answer { compute, queued, .. } = answer;
         let flight = Some(flight).filter(|_| ask.direct);
         around.outlook.passed(Passage { after: round_trip, compute, queued, flight });
-        // What was computed ahead of the first ask is of its prompt, and of one that was foreseen of what led to it; but for what a wrong
-        // guess since the last answer made void.
-        let is_foreseen = rows == 0 && self.billed == self.epoch;
-        self.billed = self.epoch;
-        let whole = if ask.first || is_foreseen { (ask.rows, compute + unasked) } else { (rows, compute) };
-        around.outlook.cloud_took(whole.0, self.of_whole_model(whole.1, around.config));
-        self.learn_costs(ask, choice, if ask.first { whole } else { (rows, compute) }, around);
+        let (rows, took) = told_by(&answer, ask.first);
+        around.outlook.cloud_took(rows, self.of_whole_model(took, around.config));
+        self.learn_costs(ask, choice, if ask.first { (rows, took) } else { (answer.rows, compute) }, around);
+        let scored = Scored { choice, log_probs: answer.log_probs };
         let sure = ask.guess.map(|guess| guess.confidence);
         let answered = Draft::of_cloud(scored, Some(round_trip), ask.policy, sure);
         match ask.guess {
@@ -236,7 +223,8 @@ impl Session {
     /// The cloud made the next token by itself.
     fn generated(&mut self, answer: Answer, around: &mut Surroundings<'_>) {
         self.stop_waiting(around.now, answer.compute + answer.queued);
-        around.outlook.cloud_took(self.rows_new(), answer.compute + answer.unasked);
+        let (rows, took) = all_told_by(&answer);
+        around.outlook.cloud_took(rows, took);
         let choice = Choice { token: answer.token, confidence: answer.confidence };
         self.uplink.grown_there();
         let scored = Scored { choice, log_probs: answer.log_probs };
@@ -275,4 +263,16 @@ impl Session {
         }
         self.send_asks(around);
     }
+}
+
+/// Positions that the cloud computed together, and what they took it. What led to the first answer was its prompt; of what was computed
+/// ahead of another, only a single position was surely computed alone.
+fn told_by(answer: &Answer, first: bool) -> (u32, Duration) {
+    let is_foreseen = answer.rows == 0 && answer.unasked_rows == 1;
+    if first || is_foreseen { all_told_by(answer) } else { (answer.rows, answer.compute) }
+}
+
+/// All that was computed for the session since the last answer.
+fn all_told_by(answer: &Answer) -> (u32, Duration) {
+    (answer.rows.saturating_add(answer.unasked_rows), answer.compute + answer.unasked)
 }

@@ -83,8 +83,6 @@ pub(super) struct Session {
     /// Positions that have run through the second stage.
     second_filled: u32,
     epoch: Epoch,
-    /// That of the last answer: if it is still the present one, nothing was computed in vain since.
-    billed: Epoch,
     phase: Phase,
     /// What is owed of the prompt.
     untold: Untold,
@@ -145,8 +143,6 @@ struct OpenAsk {
     policy: Policy,
     since: Time,
     replays: u32,
-    /// Positions that the cloud computes for it; 0 where that is not known, since it was asked again.
-    rows: u32,
     /// It went up on a stream that the cloud had confirmed.
     direct: bool,
     /// The first one of its answer: the cloud computes the prompt for it.
@@ -193,7 +189,6 @@ impl Session {
             first_filled,
             second_filled,
             epoch,
-            billed: epoch,
             phase: Phase::Computing(Rows::First(0)),
             untold: Untold::of(request.prompt.len() as u32, request.score_prompt),
             uplink,
