@@ -112,7 +112,7 @@ fn frames_of_the_cloud() {
     let telling = Answer { log_probs: Some(LogProbs { own: -0.5, top }), ..answer };
     assert_eq!(
         down(ToEdge::Answer(telling)),
-        "12250801100218ac02250000003f280430053a0f0d000000bf1202ac021a04000000bf40064807"
+        "12270801100218ac02250000003f280430053a0f0d000000bf1202ac021a04000000bf400648075008"
     );
     let log_probs = vec![LogProbs { own: -0.5, top: vec![] }];
     let (compute, queued) = (Duration::from_nanos(4), Duration::from_nanos(5));
