@@ -39,7 +39,7 @@ impl Ready {
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
-    address: SocketAddr,
+    ready: Ready,
     /// Kept open, or a later line of the child's would fail it.
     stdout: BufReader<ChildStdout>,
 }
@@ -57,22 +57,26 @@ impl Server {
             .spawn()
             .with_context(|| format!("cannot start the {name} process"))?;
         let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
-        let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), stdout: BufReader::new(stdout) };
-        server.address = server.ready().with_context(|| format!("the {name} process did not start"))?;
+        let nowhere = Ready { listening: SocketAddr::from(([127, 0, 0, 1], 0)), metrics: None };
+        let mut server = Self { child, ready: nowhere, stdout: BufReader::new(stdout) };
+        server.ready = server.first_line().with_context(|| format!("the {name} process did not start"))?;
         Ok(server)
     }
 
-    fn ready(&mut self) -> anyhow::Result<SocketAddr> {
+    fn first_line(&mut self) -> anyhow::Result<Ready> {
         let mut line = String::new();
         self.stdout.read_line(&mut line).context("cannot read its first line")?;
         ensure!(!line.is_empty(), "it ended with its message above");
-        let ready: Ready =
-            serde_json::from_str(&line).with_context(|| format!("it said {line:?} instead of its address"))?;
-        Ok(ready.listening)
+        serde_json::from_str(&line).with_context(|| format!("it said {line:?} instead of its address"))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.ready.listening
+    }
+
+    /// Where it tells its numbers, if it was started with `--metrics`.
+    pub(crate) fn metrics(&self) -> Option<SocketAddr> {
+        self.ready.metrics
     }
 
     /// Whether it has not ended by itself.

@@ -210,6 +210,13 @@ pub struct Answer {
     pub unasked_rows: u32,
 }
 
+impl Answer {
+    /// All engine time on this session since its last answer.
+    pub fn engine_time(&self) -> Duration {
+        self.compute + self.unasked
+    }
+}
+
 /// How likely the tokens at consecutive positions were, of those that were asked about.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scores {

@@ -254,7 +254,11 @@ fn an_ask_that_was_foreseen_is_answered_at_once_and_one_that_comes_meanwhile_whe
     cloud.handle_compute(at(14), done_in(4, &batch));
     let [answer] = &answers(drain(&mut cloud).0)[..] else { panic!("one answer") };
     assert_eq!((answer.position, answer.compute, answer.unasked), (Position(10), ms(1), ms(3)));
-    assert_eq!((answer.rows, answer.unasked_rows), (0, 1), "of a position that was waited for in part, its time says nothing");
+    assert_eq!(
+        (answer.rows, answer.unasked_rows),
+        (0, 1),
+        "of a position that was waited for in part, its time says nothing"
+    );
     assert_eq!(wanted(&mut cloud), None, "nothing is computed twice");
 }
 

@@ -31,7 +31,7 @@ pub enum EngineStartError {
     Panicked,
 }
 
-/// A running engine thread. Dropping it stops the thread after the piece of work under way.
+/// A running engine thread. Dropping it stops the thread, as soon as the engine can end what it is at.
 #[derive(Debug)]
 pub(crate) struct EngineThread<W> {
     /// Of numbered pieces.
@@ -96,10 +96,10 @@ impl<W: Send + 'static> EngineThread<W> {
         self.ended.cancelled().await;
     }
 
-    /// Stops the thread after the work under way, and waits until the engine is gone. Nobody hears its `reports` any more:
+    /// Stops the thread, as soon as the engine can end what it is at, and waits until the engine is gone. Nobody hears its `reports` any more:
     /// they are dropped first, since a thread that waits for room among them would never end.
     pub(crate) async fn stop<R>(mut self, reports: tokio::sync::mpsc::Receiver<R>) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.end();
         drop(reports);
         let (closed, _) = mpsc::channel();
         self.queue = closed;
@@ -107,9 +107,16 @@ impl<W: Send + 'static> EngineThread<W> {
     }
 }
 
+impl<W> EngineThread<W> {
+    fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.interrupt.stop(u64::MAX);
+    }
+}
+
 impl<W> Drop for EngineThread<W> {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.end();
     }
 }
 

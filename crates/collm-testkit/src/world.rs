@@ -431,14 +431,15 @@ impl World {
             return;
         }
         let life = self.clouds[cloud].generation;
-        let is_its = |happening: &Happening| {
-            matches!(happening, Happening::BatchDone { cloud: of, generation, .. } if (*of, *generation) == (cloud, life))
-        };
+        let is_its = |happening: &Happening| matches!(happening, Happening::BatchDone { cloud: of, generation, .. } if (*of, *generation) == (cloud, life));
         let key = *self.queue.iter().find(|(_, happening)| is_its(happening)).expect("it computes").0;
-        let Some(Happening::BatchDone { generation, batch, compute, .. }) = self.queue.remove(&key) else { unreachable!() };
+        let Some(Happening::BatchDone { generation, batch, compute, .. }) = self.queue.remove(&key) else {
+            unreachable!()
+        };
         let end = if self.random.chance(0.5) { BatchEnd::BeforeItBegan } else { BatchEnd::InVain };
-        let at = self.now + self.random.span_us(0..=50);
-        self.schedule(at.min(key.0), Happening::BatchDone { cloud, generation, batch, compute, end });
+        let at = key.0.min(self.now + self.random.span_us(0..=50));
+        let compute = compute.saturating_sub(key.0 - at);
+        self.schedule(at, Happening::BatchDone { cloud, generation, batch, compute, end });
     }
 
     fn schedule_cloud(&mut self, cloud: usize) {

@@ -43,11 +43,15 @@ struct RunningPart {
 }
 
 impl RunningPart {
-    /// Its context, if that is still there, and whether it is in the same epoch.
-    fn context<'a>(&self, contexts: &'a mut BTreeMap<SessionId, Context>) -> Option<(&'a mut Context, bool)> {
-        let context = contexts.get_mut(&self.session).filter(|context| context.serial == self.serial)?;
-        let is_current = context.epoch == self.epoch;
-        Some((context, is_current))
+    /// Its context, if that is still there.
+    fn context<'a>(&self, contexts: &'a mut BTreeMap<SessionId, Context>) -> Option<&'a mut Context> {
+        contexts.get_mut(&self.session).filter(|context| context.serial == self.serial)
+    }
+
+    /// Whether its context is there, and in the same epoch.
+    fn is_wanted(&self, contexts: &BTreeMap<SessionId, Context>) -> bool {
+        let of = contexts.get(&self.session);
+        of.is_some_and(|context| (context.serial, context.epoch) == (self.serial, self.epoch))
     }
 }
 
@@ -99,14 +103,11 @@ impl Cloud {
         taken.then(|| (session, self.contexts[&session].rows_ahead(ahead).min(self.config.batch_rows_max)))
     }
 
-    /// Whether the engine works on what nobody wants any more, since guesses were wrong or edges have left; said once a batch.
-    pub(super) fn is_in_vain(&mut self) -> bool {
-        let Some(running) = self.running.as_mut().filter(|running| !running.interrupted) else {
-            return false;
-        };
-        let contexts = &mut self.contexts;
-        running.interrupted = !running.parts.iter().any(|part| part.context(contexts).is_some_and(|(_, current)| current));
-        running.interrupted
+    /// Whether to interrupt the engine now, which is said once: it works on what nobody wants, since guesses were wrong or edges left.
+    pub(super) fn interrupt(&mut self) -> bool {
+        let Some(running) = &mut self.running else { return false };
+        let useless = !running.parts.iter().any(|part| part.is_wanted(&self.contexts));
+        !std::mem::replace(&mut running.interrupted, useless) && useless
     }
 
     /// Books a finished batch: answers what was asked, and lets generating sessions go on.
@@ -135,18 +136,20 @@ impl Cloud {
     }
 
     fn part_in_vain(&mut self, part: &RunningPart, spent: Spent) {
-        if let Some((context, _)) = part.context(&mut self.contexts) {
+        if let Some(context) = part.context(&mut self.contexts) {
             context.unbilled.in_vain(spent);
         }
     }
 
     fn part_done(&mut self, now: Time, part: &RunningPart, scored: Vec<Scored>, whole: Spent) {
         let context_max = self.config.context;
-        let Some((context, true)) = part.context(&mut self.contexts) else {
+        if !part.is_wanted(&self.contexts) {
             return self.part_in_vain(part, whole);
-        };
+        }
+        let Some(context) = part.context(&mut self.contexts) else { return };
         if context.computed == part.first {
-            context.computed += part.rows;
+            // A parked context may have lost some of them meanwhile.
+            context.computed = (context.computed + part.rows).min(context.held.rows());
         }
         context.used = now;
         let mut bill = Bill::new(part.first, whole);
@@ -205,9 +208,7 @@ impl Cloud {
     }
 
     fn part_failed(&mut self, part: &RunningPart, why: &str) {
-        let Some((context, _)) = part.context(&mut self.contexts) else {
-            return;
-        };
+        let Some(context) = part.context(&mut self.contexts) else { return };
         let peer = context.peer;
         self.forget(part.session);
         if let Some(peer) = peer {

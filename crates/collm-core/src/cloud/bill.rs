@@ -1,4 +1,5 @@
-//! Who engine time is billed to: every row that was computed for a session is told by one of its answers, once.
+//! Who engine time is billed to: every row that was computed for a session is told by its next answer, once. What is computed after the
+//! last is told by none; the cloud's own count has it.
 
 use std::{ops::AddAssign, time::Duration};
 
@@ -50,9 +51,8 @@ impl Unbilled {
     /// A question has waited so long by the end of it: for all of it, or for its end alone if it came meanwhile.
     pub(super) fn on_the_way(&mut self, spent: Spent, waited: Option<Duration>) {
         let compute = spent.compute.min(waited.unwrap_or_default());
-        let share = if spent.compute.is_zero() { 0.0 } else { compute.as_secs_f64() / spent.compute.as_secs_f64() };
-        // Whole ones: of a row that was waited for in part, its time says nothing about what a row takes.
-        let rows = (f64::from(spent.rows) * share).floor() as u32;
+        // Of rows that were waited for in part, that time says nothing about what a row takes.
+        let rows = if waited.is_some() && compute == spent.compute { spent.rows } else { 0 };
         self.asked += Spent { rows, compute };
         self.unasked += Spent { rows: spent.rows - rows, compute: spent.compute - compute };
     }
@@ -145,11 +145,11 @@ mod tests {
     fn a_question_that_came_meanwhile_waited_for_the_end_alone() {
         let mut unbilled = Unbilled::default();
         unbilled.on_the_way(Spent { rows: 4, compute: ms(20) }, Some(ms(5)));
-        assert_eq!(unbilled.asked, Spent { rows: 1, compute: ms(5) });
-        assert_eq!(unbilled.unasked, Spent { rows: 3, compute: ms(15) });
+        assert_eq!(unbilled.asked, Spent { rows: 0, compute: ms(5) });
+        assert_eq!(unbilled.unasked, Spent { rows: 4, compute: ms(15) });
         unbilled.on_the_way(Spent { rows: 4, compute: ms(20) }, Some(ms(50)));
-        assert_eq!(unbilled.asked, Spent { rows: 5, compute: ms(25) });
+        assert_eq!(unbilled.asked, Spent { rows: 4, compute: ms(25) });
         unbilled.on_the_way(Spent { rows: 2, compute: ms(10) }, None);
-        assert_eq!(unbilled.unasked, Spent { rows: 5, compute: ms(25) });
+        assert_eq!(unbilled.unasked, Spent { rows: 6, compute: ms(25) });
     }
 }

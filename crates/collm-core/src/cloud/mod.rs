@@ -192,9 +192,9 @@ impl Cloud {
         }
     }
 
-    /// The next thing to do, in order.
+    /// The next thing to do, in order. Whether anybody still wants the batch under way is said last.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front().or_else(|| self.is_in_vain().then_some(Output::Interrupt))
+        self.outputs.pop_front().or_else(|| self.interrupt().then_some(Output::Interrupt))
     }
 
     /// When to call [`Cloud::handle_timeout`], if nothing else happens before.

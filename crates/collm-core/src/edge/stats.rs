@@ -142,7 +142,7 @@ impl Stats {
     }
 
     pub(super) fn count_answer(&mut self, answer: &Answer) {
-        self.cloud_compute += answer.compute + answer.unasked;
+        self.cloud_compute += answer.engine_time();
         self.cloud_queued += answer.queued;
     }
 }

@@ -11,6 +11,6 @@ mod trace;
 
 pub use self::{
     recorder::{RecordError, Recorder},
-    replay::{ReplayError, Replayed, Replayer},
+    replay::{ReplayError, Replayer},
     trace::Trace,
 };

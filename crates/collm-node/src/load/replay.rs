@@ -48,21 +48,11 @@ pub struct Replayer {
     client: CloudClient<Channel>,
 }
 
-/// An answer that was made again.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Replayed {
-    /// Of every token, since the answer began.
-    pub tokens: Vec<Duration>,
-    /// Engine time in the cloud: this session's share of its batches.
-    pub cloud_compute: Duration,
-}
-
 /// What the cloud has said so far.
 #[derive(Debug, Clone, Default)]
 struct Heard {
     /// When each frame came.
     frames: Vec<Instant>,
-    compute: Duration,
     /// Why there will be no more.
     ended: Option<End>,
 }
@@ -82,11 +72,11 @@ impl Replayer {
         Ok(Self { client: CloudClient::new(transport(&CloudEndpoint::new(url))?.connect_lazy()) })
     }
 
-    /// Makes the answer again.
+    /// Makes the answer again. Returns when each of its tokens was there, since it began.
     ///
     /// # Errors
     /// When the cloud does not do its part.
-    pub async fn replay(&self, trace: &Trace) -> Result<Replayed, ReplayError> {
+    pub async fn replay(&self, trace: &Trace) -> Result<Vec<Duration>, ReplayError> {
         let session = fresh_session()?;
         let (frames, outgoing) = mpsc::unbounded_channel();
         let (report, mut heard) = watch::channel(Heard::default());
@@ -111,8 +101,7 @@ impl Replayer {
         drop(frames);
         // The cloud ends the stream when it has seen the goodbye.
         let _ = timeout(PATIENCE, listening.join_next()).await;
-        let cloud_compute = heard.borrow().compute;
-        Ok(Replayed { tokens, cloud_compute })
+        Ok(tokens)
     }
 
     async fn listen<S>(mut self, request: tonic::Request<S>, report: watch::Sender<Heard>)
@@ -134,18 +123,11 @@ async fn hear(mut incoming: Streaming<CloudFrame>, report: &watch::Sender<Heard>
             Ok(None) => return End::Stream("no reason given".to_owned()),
             Err(status) => return End::Stream(describe(&status)),
         };
-        let compute = match frame {
-            Some(cloud_frame::Frame::Answer(answer)) => {
-                Duration::from_nanos(answer.compute_ns) + Duration::from_nanos(answer.unasked_ns)
-            }
+        match frame {
             Some(cloud_frame::Frame::Missing(_)) => return End::Missing,
             Some(cloud_frame::Frame::Refused(refused)) => return End::Stream(refused.message),
-            _ => Duration::ZERO,
-        };
-        report.send_modify(|heard| {
-            heard.frames.push(Instant::now());
-            heard.compute += compute;
-        });
+            _ => report.send_modify(|heard| heard.frames.push(Instant::now())),
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use collm_core::{
 use metrics::{counter, gauge, histogram};
 
 use super::{
-    Role, record_batch_failed, record_batch_interrupted, record_batch_size, record_batch_time, record_bytes, record_capacity, record_confidence,
-    record_memory, refusal_label,
+    Role, record_batch_failed, record_batch_interrupted, record_batch_size, record_batch_time, record_bytes,
+    record_capacity, record_confidence, record_memory, refusal_label,
 };
 
 /// What stays as it is while the cloud runs.

@@ -7,6 +7,7 @@ mod converted;
 mod cost;
 mod engine;
 mod exact;
+mod meter;
 mod paper;
 mod rtt;
 mod uploads;

@@ -25,6 +25,8 @@ struct Settings<'a> {
     experiment: &'static str,
     model: &'a str,
     exits: String,
+    /// What clouds compute while nobody asks, where a way of answering says nothing else.
+    ahead: &'static str,
     prompts: String,
     category: Option<&'a str>,
     limit: usize,
@@ -88,6 +90,7 @@ fn settings<'a>(args: &'a BenchPaperArgs, plan: &Plan) -> anyhow::Result<Setting
         experiment: "paper",
         model: &args.common.model,
         exits: args.common.exits_name()?,
+        ahead: AheadChoice::default().name(),
         prompts: fingerprint(plan.prompts.iter().map(|asked| asked.prompt.as_str()))?,
         category: args.category.as_deref(),
         limit: plan.prompts.len(),

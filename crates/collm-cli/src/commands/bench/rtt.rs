@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, carry_out, figures, rtt_ms, time_ratio};
 use crate::{
-    args::{BenchRttArgs, threshold_name},
+    args::{AheadChoice, BenchRttArgs, threshold_name},
     chart::{self, Labels, Series, Spacing},
     experiment::fingerprint,
     prompts,
@@ -20,6 +20,8 @@ struct Settings<'a> {
     experiment: &'static str,
     model: &'a str,
     exits: String,
+    /// What clouds compute while nobody asks, where a way of answering says nothing else.
+    ahead: &'static str,
     prompts: String,
     limit: usize,
     max_tokens: u32,
@@ -94,6 +96,7 @@ fn settings<'a>(args: &'a BenchRttArgs, plan: &Plan) -> anyhow::Result<Settings<
         experiment: "rtt",
         model: &args.common.model,
         exits: args.common.exits_name()?,
+        ahead: AheadChoice::default().name(),
         prompts: fingerprint(plan.prompts.iter().map(|asked| asked.prompt.as_str()))?,
         limit: plan.prompts.len(),
         max_tokens: plan.tokens_max,

@@ -94,8 +94,14 @@ impl Stage {
         self.cloud_process = None;
         let upload_at = self.files.upload_at.to_string();
         let file = ["--model", &self.files.whole, "--upload-at", &upload_at, "--ahead", ahead.name()];
+        let file = [&file[..], &["--metrics", "127.0.0.1:0"]].concat();
         self.cloud_process = Some(Server::start(&cloud(self.cores.cloud, self.cloud_address, &file))?);
         Ok(())
+    }
+
+    /// The cloud that is running.
+    pub(in crate::commands) fn cloud(&self) -> anyhow::Result<&Server> {
+        self.cloud_process.as_ref().context("the cloud was ended")
     }
 
     /// In place of the edge with its part, one with the whole model.

@@ -35,6 +35,14 @@ impl CloudCosts {
         }
     }
 
+    /// A prompt, and so many positions after it that were computed alone: those count as others did.
+    pub(super) fn add_prompt(&mut self, prompt: u32, after: u32, compute: Duration) {
+        let alone = if after == 0 { Some(Duration::ZERO) } else { self.alone.known() };
+        if let Some(alone) = alone {
+            self.add(prompt, compute.saturating_sub(alone * after));
+        }
+    }
+
     /// `None` where the cloud or the link was not measured. A prompt that was never seen together costs what its positions cost
     /// alone: at most as much.
     pub(super) fn answer(&self, prompt: u32, tokens: u32, link: LinkEstimate) -> Option<CloudOnly> {
@@ -62,5 +70,18 @@ mod tests {
         let expected = CloudOnly { total: ms(20 + 200 + 50), compute: ms(250) };
         assert_eq!(costs.answer(100, 11, link), Some(expected));
         assert_eq!(costs.answer(100, 11, LinkEstimate::default()), None, "how far it is matters");
+    }
+
+    #[test]
+    fn what_follows_a_prompt_is_no_part_of_what_its_positions_cost() {
+        let ms = Duration::from_millis;
+        let mut costs = CloudCosts::default();
+        costs.add_prompt(50, 4, ms(500));
+        assert_eq!(costs.together.known(), None, "nothing is known of the four");
+        costs.add(1, ms(5));
+        costs.add_prompt(50, 4, ms(120));
+        assert_eq!(costs.together.known(), Some(ms(2)));
+        costs.add_prompt(1, 0, ms(5));
+        assert_eq!((costs.together.known(), costs.alone.known()), (Some(ms(2)), Some(ms(5))));
     }
 }

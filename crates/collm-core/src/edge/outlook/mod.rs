@@ -110,6 +110,11 @@ impl Outlook {
         self.cloud.add(rows, compute);
     }
 
+    /// The cloud took this long for a prompt and for so many positions after it, of the whole model.
+    pub(super) fn cloud_began(&mut self, prompt: u32, after: u32, compute: Duration) {
+        self.cloud.add_prompt(prompt, after, compute);
+    }
+
     /// A token was committed of which the edge was so sure.
     pub(super) fn committed(&mut self, confidence: f32) {
         self.confidences.add(confidence);

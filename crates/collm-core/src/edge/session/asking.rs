@@ -10,7 +10,7 @@ use crate::{
         session::second_source,
     },
     frame::{Answer, Ask, Feed, ToCloud},
-    ids::TokenId,
+    ids::{Position, TokenId},
     policy::Mode,
     sampling::{Choice, Scored},
     states::StateBlock,
@@ -172,9 +172,8 @@ impl Session {
         let Answer { compute, queued, .. } = answer;
         let flight = Some(flight).filter(|_| ask.direct);
         around.outlook.passed(Passage { after: round_trip, compute, queued, flight });
-        let (rows, took) = told_by(&answer, ask.first);
-        around.outlook.cloud_took(rows, self.of_whole_model(took, around.config));
-        self.learn_costs(ask, choice, if ask.first { (rows, took) } else { (answer.rows, compute) }, around);
+        self.learn_of_cloud(ask.first.then_some(ask.position), &answer, around);
+        self.learn_of_asking(ask, choice, &answer, around);
         let scored = Scored { choice, log_probs: answer.log_probs };
         let sure = ask.guess.map(|guess| guess.confidence);
         let answered = Draft::of_cloud(scored, Some(round_trip), ask.policy, sure);
@@ -190,16 +189,27 @@ impl Session {
         }
     }
 
+    /// What an answer says about what the cloud takes for a position. What led to the first, about this position, was the prompt, and what
+    /// of the answer nobody asked about; in a follow-up it may be something of the last turn, too. Of what was computed ahead of another
+    /// answer, only a single position was surely computed alone.
+    fn learn_of_cloud(&self, first: Option<Position>, answer: &Answer, around: &mut Surroundings<'_>) {
+        let whole = |compute| self.of_whole_model(compute, around.config);
+        let is_foreseen = answer.rows == 0 && answer.unasked_rows == 1;
+        match first {
+            Some(position) if self.stats.cached_tokens == 0 => {
+                let prompt = self.stats.prompt_tokens;
+                let of_answer = (position.0 + 1).saturating_sub(prompt);
+                around.outlook.cloud_began(prompt, of_answer, whole(answer.engine_time()));
+            }
+            None if is_foreseen => around.outlook.cloud_took(1, whole(answer.engine_time())),
+            Some(_) | None => around.outlook.cloud_took(answer.rows, whole(answer.compute)),
+        }
+    }
+
     /// What the answer to an ask says about what asking costs: the time stood still for it if its guess was right, else all the time
     /// since, of which nothing remains, and what the engine takes to end what it is at. The first ask of an answer waits for the whole
     /// prompt and says nothing about the others.
-    fn learn_costs(
-        &self,
-        ask: OpenAsk,
-        decided: Choice,
-        (rows, compute): (u32, Duration),
-        around: &mut Surroundings<'_>,
-    ) {
+    fn learn_of_asking(&self, ask: OpenAsk, decided: Choice, answer: &Answer, around: &mut Surroundings<'_>) {
         if self.request.mode == Mode::Collaborative {
             let is_right = ask.guess.is_some_and(|guess| guess.token == decided.token);
             let interrupted = match self.phase {
@@ -207,7 +217,8 @@ impl Session {
                 Phase::Standing(_) | Phase::Following(_) | Phase::Scoring(_) => Duration::ZERO,
             };
             let delay = if is_right { self.waited } else { around.now - ask.since + interrupted };
-            around.outlook.asked(AskCost { delay: (!ask.first).then_some(delay), rows, compute });
+            let delay = (!ask.first).then_some(delay);
+            around.outlook.asked(AskCost { delay, rows: answer.rows, compute: answer.compute });
         }
     }
 
@@ -223,8 +234,7 @@ impl Session {
     /// The cloud made the next token by itself.
     fn generated(&mut self, answer: Answer, around: &mut Surroundings<'_>) {
         self.stop_waiting(around.now, answer.compute + answer.queued);
-        let (rows, took) = all_told_by(&answer);
-        around.outlook.cloud_took(rows, took);
+        self.learn_of_cloud((self.tokens_made() == 0).then_some(answer.position), &answer, around);
         let choice = Choice { token: answer.token, confidence: answer.confidence };
         self.uplink.grown_there();
         let scored = Scored { choice, log_probs: answer.log_probs };
@@ -263,16 +273,4 @@ impl Session {
         }
         self.send_asks(around);
     }
-}
-
-/// Positions that the cloud computed together, and what they took it. What led to the first answer was its prompt; of what was computed
-/// ahead of another, only a single position was surely computed alone.
-fn told_by(answer: &Answer, first: bool) -> (u32, Duration) {
-    let is_foreseen = answer.rows == 0 && answer.unasked_rows == 1;
-    if first || is_foreseen { all_told_by(answer) } else { (answer.rows, answer.compute) }
-}
-
-/// All that was computed for the session since the last answer.
-fn all_told_by(answer: &Answer) -> (u32, Duration) {
-    (answer.rows.saturating_add(answer.unasked_rows), answer.compute + answer.unasked)
 }

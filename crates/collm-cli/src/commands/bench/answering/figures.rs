@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{Judged, Row};
 
-/// The paper's columns (system.md, section 2) and ours. Ratios are medians over answers to the same prompt, so they hold for variants
-/// that answered fewer prompts, too; sums do not.
+/// The paper's columns (its table 2) and ours. Ratios are medians over answers of as many tokens to the same prompt, so they hold for
+/// variants that answered fewer prompts or in fewer words, too; sums do not.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(in crate::commands::bench) struct Figures {
     pub(in crate::commands::bench) variant: String,
@@ -39,10 +39,10 @@ pub(in crate::commands::bench) struct Figures {
     /// Means over answers.
     pub(in crate::commands::bench) rouge_l_to_whole: f64,
     pub(in crate::commands::bench) rouge_l_to_reference: Option<f64>,
-    /// Time per token against the first variant's, and against that of the variant's own base if it has one.
+    /// Time of an answer against the first variant's, and against that of the variant's own base if it has one.
     pub(in crate::commands::bench) time_to_cloud_only: Option<f64>,
     pub(in crate::commands::bench) time_to_base: Option<f64>,
-    /// Over the prompts that both answered.
+    /// Of sums over the same answers.
     pub(in crate::commands::bench) cloud_compute_to_cloud_only: Option<f64>,
 }
 
@@ -93,12 +93,13 @@ pub(in crate::commands::bench) fn figures(
     })
 }
 
-/// Time per token of one way as a multiple of another's at this distance: the median over answers to the same prompt.
+/// Time of an answer in one way as a multiple of another's at this distance: the median over answers of as many tokens to the same
+/// prompt.
 pub(in crate::commands::bench) fn time_ratio(rows: &[Row], rtt_ms: f64, one: &str, other: &str) -> Option<f64> {
-    median(pairs(rows, rtt_ms, one, other).map(|(one, other)| total_per_token(one) / total_per_token(other)))
+    median(pairs(rows, rtt_ms, one, other).map(|(one, other)| one.stats.total_ms / other.stats.total_ms))
 }
 
-/// Cloud compute of one way as a multiple of another's, over the prompts that both answered.
+/// Cloud compute of one way as a multiple of another's, over the same answers.
 fn cloud_compute_ratio(rows: &[Row], rtt_ms: f64, one: &str, other: &str) -> Option<f64> {
     let (one, other) = pairs(rows, rtt_ms, one, other)
         .map(|(one, other)| (one.stats.cloud_compute_ms, other.stats.cloud_compute_ms))
@@ -106,19 +107,19 @@ fn cloud_compute_ratio(rows: &[Row], rtt_ms: f64, one: &str, other: &str) -> Opt
     (other > 0.0).then(|| one / other)
 }
 
-/// Answers of two ways to the same prompt at this distance.
+/// Answers of two ways to the same prompt at this distance, where they have as many tokens: a prompt weighs more in a short answer.
 fn pairs<'a>(rows: &'a [Row], rtt_ms: f64, one: &str, other: &str) -> impl Iterator<Item = (&'a Row, &'a Row)> {
     let others = rows.iter().filter(|row| is_of(row, rtt_ms, other));
     let others: BTreeMap<usize, &Row> = others.map(|row| (row.prompt, row)).collect();
     let own = rows.iter().filter(move |row| is_of(row, rtt_ms, one));
     own.filter_map(move |row| Some((row, *others.get(&row.prompt)?)))
+        .filter(|(one, other)| one.tokens.len() == other.tokens.len())
 }
 
 fn is_of(row: &Row, rtt_ms: f64, variant: &str) -> bool {
     row.rtt_ms == rtt_ms && row.variant == variant
 }
 
-/// Answers of other lengths stay comparable.
 fn total_per_token(row: &Row) -> f64 {
     row.stats.total_ms / row.tokens.len().max(1) as f64
 }
@@ -160,6 +161,21 @@ mod tests {
         let judged = vec![judged(1, true); rows.len()];
         let exact = figures(&rows, &judged, 0.0, "exact", [Some("cloud-only"), Some("cloud-only")]).expect("answers");
         assert!(near(exact.time_to_cloud_only, 1.1) && near(exact.time_to_base, 1.1), "{exact:?}");
+    }
+
+    #[test]
+    fn answers_of_other_lengths_are_not_compared() {
+        let rows = [
+            row(0, "cloud-only", &[1, 2], 100.0),
+            row(0, "exact", &[1, 2], 90.0),
+            row(1, "cloud-only", &[1, 2], 100.0),
+            row(1, "exact", &[1], 50.0),
+        ];
+        let judged = vec![judged(1, true); rows.len()];
+        let exact = figures(&rows, &judged, 0.0, "exact", [Some("cloud-only"), None]).expect("answers");
+        assert_eq!((exact.answers, exact.time_to_cloud_only), (2, Some(0.9)));
+        let short = figures(&rows[2..], &judged[2..], 0.0, "exact", [Some("cloud-only"), None]).expect("an answer");
+        assert_eq!((short.time_to_cloud_only, short.cloud_compute_to_cloud_only), (None, None));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use super::{
+    super::meter::Meter,
     Plan, Timetable, Variant,
     plan::{Run, rtt_ms},
 };
@@ -52,6 +53,10 @@ pub(in crate::commands::bench) fn measure(
     let runtime = runtime()?;
     let stages = stages(plan, scene, &runtime, progress)?;
     let reshape = |rtt| stages.values().try_for_each(|stage| stage.reshape(plan.link(rtt)));
+    let mut meters = BTreeMap::new();
+    for (&cloud, stage) in &stages {
+        meters.insert(cloud, Meter::of(stage.cloud()?)?);
+    }
     let mut link = first.rtt;
     reshape(link)?;
     let mut step = progress.step("measuring");
@@ -64,7 +69,12 @@ pub(in crate::commands::bench) fn measure(
             reshape(link)?;
         }
         let began = Instant::now();
-        experiment.add(answer(plan, &stages[&run.variant.cloud], &run)?)?;
+        let meter = &meters[&run.variant.cloud];
+        let computed = meter.read(Duration::ZERO)?;
+        let mut row = answer(plan, &stages[&run.variant.cloud], &run)?;
+        // By the cloud's own count: the edge only knows what answers tell.
+        row.stats.cloud_compute_ms = meter.read(run.rtt)?.saturating_sub(computed).as_secs_f64() * 1e3;
+        experiment.add(row)?;
         timetable.took(run.kind(), began.elapsed());
     }
     step.done("took");

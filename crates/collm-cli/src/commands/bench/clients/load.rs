@@ -6,14 +6,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use collm_node::load::{Replayed, Replayer, Trace};
+use collm_node::load::{Replayer, Trace};
 use serde::{Deserialize, Serialize};
 use tokio::{
     runtime::{Builder, Runtime},
     task::JoinSet,
 };
 
-use super::servers;
+use super::{super::meter::Meter, servers};
 use crate::{
     args::{BenchClientsArgs, values},
     commands::demo::{Scene, stage::Cores},
@@ -27,6 +27,8 @@ pub(super) struct Level {
     pub(super) clients: u32,
     /// How long they asked; answers under way then were made to their end.
     pub(super) duration_ms: f64,
+    /// Engine time in the cloud, by its own count.
+    pub(super) cloud_compute_ms: f64,
     pub(super) answers: Vec<AnswerRow>,
 }
 
@@ -39,13 +41,12 @@ pub(super) struct AnswerRow {
     pub(super) began_ms: f64,
     /// Of every token, since the answer began.
     pub(super) token_ms: Vec<f64>,
-    /// Engine time in the cloud.
-    pub(super) cloud_compute_ms: f64,
 }
 
 /// The cloud, and where its clients run.
 pub(super) struct Load {
     cloud: Server,
+    meter: Meter,
     runtime: Runtime,
     duration: Duration,
 }
@@ -57,13 +58,19 @@ impl Load {
         let cloud = servers::cloud(scene, sessions)?;
         process::pin(&values::Cores(vec![Cores::choose().edge]))?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        Ok(Self { cloud, runtime: runtime.context("cannot start threads")?, duration: args.duration() })
+        Ok(Self {
+            meter: Meter::of(&cloud)?,
+            cloud,
+            runtime: runtime.context("cannot start threads")?,
+            duration: args.duration(),
+        })
     }
 
     /// Lets so many clients replay the traces, each beginning with another.
     pub(super) fn level(&self, way: &str, clients: u32, traces: &[Trace]) -> anyhow::Result<Level> {
         let url = format!("http://{}", self.cloud.address());
         let traces: Arc<[Trace]> = traces.into();
+        let computed = self.meter.read(Duration::ZERO)?;
         let answers = self.runtime.block_on(async {
             let began = Instant::now();
             let mut asking = JoinSet::new();
@@ -78,7 +85,14 @@ impl Load {
             }
             anyhow::Ok(answers)
         })?;
-        Ok(Level { way: way.to_owned(), clients, duration_ms: self.duration.as_secs_f64() * 1e3, answers })
+        let compute = self.meter.read(Duration::ZERO)?.saturating_sub(computed);
+        Ok(Level {
+            way: way.to_owned(),
+            clients,
+            duration_ms: self.duration.as_secs_f64() * 1e3,
+            cloud_compute_ms: compute.as_secs_f64() * 1e3,
+            answers,
+        })
     }
 }
 
@@ -94,23 +108,17 @@ async fn ask(
     let mut prompt = client as usize % traces.len();
     while began.elapsed() < duration {
         let at = began.elapsed();
-        let replayed = replayer.replay(&traces[prompt]).await?;
-        answers.push(AnswerRow::new(client, prompt, at, &replayed));
+        let tokens = replayer.replay(&traces[prompt]).await?;
+        answers.push(AnswerRow::new(client, prompt, at, &tokens));
         prompt = (prompt + 1) % traces.len();
     }
     Ok(answers)
 }
 
 impl AnswerRow {
-    fn new(client: u32, prompt: usize, began: Duration, replayed: &Replayed) -> Self {
+    fn new(client: u32, prompt: usize, began: Duration, tokens: &[Duration]) -> Self {
         // Tenths of a millisecond are finer than the clock that wakes clients.
         let ms = |span: &Duration| (span.as_secs_f64() * 1e4).round() / 10.0;
-        Self {
-            client,
-            prompt,
-            began_ms: ms(&began),
-            token_ms: replayed.tokens.iter().map(ms).collect(),
-            cloud_compute_ms: ms(&replayed.cloud_compute),
-        }
+        Self { client, prompt, began_ms: ms(&began), token_ms: tokens.iter().map(ms).collect() }
     }
 }

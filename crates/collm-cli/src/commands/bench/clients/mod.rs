@@ -17,7 +17,7 @@ use self::{
 };
 use super::answering::Timetable;
 use crate::{
-    args::{BenchClientsArgs, threshold_name},
+    args::{AheadChoice, BenchClientsArgs, threshold_name},
     commands::demo::Scene,
     experiment::{Experiment, fingerprint},
     prompts,
@@ -31,6 +31,8 @@ struct Settings<'a> {
     experiment: &'static str,
     model: &'a str,
     exits: String,
+    /// What clouds compute while nobody asks, where a way of answering says nothing else.
+    ahead: &'static str,
     prompts: String,
     limit: usize,
     max_tokens: u32,
@@ -47,6 +49,7 @@ pub(super) fn run(args: &BenchClientsArgs, progress: ProgressMode) -> anyhow::Re
         experiment: "clients",
         model: &args.common.model,
         exits: args.common.exits_name()?,
+        ahead: AheadChoice::default().name(),
         prompts: fingerprint(prompts.iter().map(String::as_str))?,
         limit: prompts.len(),
         max_tokens: sizes.tokens_max,

@@ -12,8 +12,8 @@ const CONTEXT: &str = "1024";
 pub(super) fn cloud(scene: &Scene, sessions: u32) -> anyhow::Result<Server> {
     let (model, upload_at) = (scene.model.path.display().to_string(), scene.upload_at.to_string());
     let (slots, held) = (sessions.to_string(), (2 * sessions).to_string());
-    let own = ["--model", &model, "--upload-at", &upload_at, "--sessions", &held, "--slots", &slots];
-    start("cloud", Cores::choose().cloud, &own)
+    let held = ["--sessions", &held, "--slots", &slots, "--metrics", "127.0.0.1:0"];
+    start("cloud", Cores::choose().cloud, &[&["--model", &model, "--upload-at", &upload_at], &held[..]].concat())
 }
 
 /// An edge that finds its cloud at `url`, and keeps nothing between two answers.

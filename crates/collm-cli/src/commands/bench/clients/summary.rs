@@ -40,8 +40,7 @@ fn summary(level: &Level) -> Summary {
     let ends = || answers.iter().flat_map(|answer| answer.token_ms.iter().map(|token| answer.began_ms + token));
     // Answers that were under way when the time was over were computed to their end.
     let last_ms = ends().fold(level.duration_ms, f64::max);
-    let compute: f64 = answers.iter().map(|answer| answer.cloud_compute_ms).sum();
-    let cloud_ms_per_token = compute / tokens.max(1) as f64;
+    let cloud_ms_per_token = level.cloud_compute_ms / tokens.max(1) as f64;
     let tokens_per_second = tokens as f64 / (last_ms / 1e3);
     let first = || answers.iter().filter_map(|answer| answer.token_ms.first().copied());
     let each = || answers.iter().filter_map(|answer| time_per_token(&answer.token_ms));
@@ -51,7 +50,7 @@ fn summary(level: &Level) -> Summary {
         answers: answers.len(),
         tokens_per_second,
         cloud_ms_per_token,
-        cloud_busy: compute / last_ms,
+        cloud_busy: level.cloud_compute_ms / last_ms,
         first_token_ms: [0.5, 0.95].map(|share| quantile(first(), share)),
         time_per_token_ms: [0.5, 0.95].map(|share| quantile(each(), share)),
     }
@@ -116,11 +115,11 @@ mod tests {
     use super::{super::load::AnswerRow, *};
 
     fn level(way: &str, clients: u32, answers: Vec<AnswerRow>) -> Level {
-        Level { way: way.to_owned(), clients, duration_ms: 1000.0, answers }
+        Level { way: way.to_owned(), clients, duration_ms: 1000.0, cloud_compute_ms: 120.0, answers }
     }
 
     fn answer(began_ms: f64, token_ms: &[f64]) -> AnswerRow {
-        AnswerRow { client: 0, prompt: 0, began_ms, token_ms: token_ms.to_vec(), cloud_compute_ms: 60.0 }
+        AnswerRow { client: 0, prompt: 0, began_ms, token_ms: token_ms.to_vec() }
     }
 
     #[test]
