@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::sampling::Choice;
 
-/// How an answer is made (system.md, section 2).
+/// How an answer is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mode {
     /// The device runs the whole model; there is no cloud.

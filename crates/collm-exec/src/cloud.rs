@@ -313,6 +313,24 @@ mod tests {
     }
 
     #[test]
+    fn an_interrupted_batch_can_be_done_anew() {
+        let interrupt = Arc::new(Interrupt::default());
+        let engine = ScriptedEngine::whole(Script::default(), SIZES);
+        let mut cloud = CloudExecutor::new(engine).heeding(Arc::clone(&interrupt));
+        let all = tokens(1..10);
+        // As many rows as a call takes are there already when the others are ended.
+        let begun = Batch { parts: vec![part(0, 0, BatchInput::Tokens(all[..4].to_vec()), &[])] };
+        cloud.run(&begun).unwrap();
+        let whole = Batch { parts: vec![part(0, 0, BatchInput::Tokens(all.clone()), &[3, 8])] };
+        interrupt.begin(1);
+        interrupt.stop(1);
+        assert_eq!(cloud.run(&whole), Err(ExecError::Engine(EngineError::Interrupted)));
+        interrupt.begin(2);
+        assert_eq!(chosen(&cloud.run(&whole).unwrap()[0]), truths(&all, &[3, 8]));
+        assert_eq!(cloud.engine().counts().discontinuities, 0);
+    }
+
+    #[test]
     fn parts_larger_than_a_call_are_answered_as_the_model_would() {
         let mut cloud = CloudExecutor::new(ScriptedEngine::whole(Script::default(), SIZES));
         let (first, second, third) = (tokens(1..10), tokens(20..25), tokens(40..43));

@@ -35,7 +35,7 @@ pub(crate) enum BenchCommand {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Edge and cloud part answer every prompt in mode exact, greedy and drawn with a seed, over a link whose delay is another one for
+Edge and cloud part answer every prompt in mode exact, greedy and drawn with a seed, over a link whose delay is another one for \
 every prompt and jitters; then the whole model answers on the same engine. On quantised weights all answers must be equal.
 
 Examples:
@@ -73,7 +73,7 @@ pub(crate) struct BenchExactArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads prompts of 128 and 512 tokens and decodes 64, again and again in turns, and prints the median of the ratios within
+Reads prompts of 128 and 512 tokens and decodes 64, again and again in turns, and prints the median of the ratios within \
 pairs: above 1, this engine is faster. A quiet machine gives steadier numbers.
 
 Examples:
@@ -112,8 +112,8 @@ pub(crate) struct BenchEngineArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The whole model answers first, greedily. Then its layers after the upload read these answers from states in every encoding, and
-every position where they say another token counts as a flip. Nothing is timed, so the machine need not be quiet. Prompts come
+The whole model answers first, greedily. Then its layers after the upload read these answers from states in every encoding, and \
+every position where they say another token counts as a flip. Nothing is timed, so the machine need not be quiet. Prompts come \
 from a file of JSON lines with a field prompt, turns (the first is taken) or instruction.
 
 Examples:
@@ -157,7 +157,7 @@ pub(crate) struct BenchUploadsArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Decodes the same positions with the whole model and with its edge part in turns, each with the checks it makes beside a cloud, and
+Decodes the same positions with the whole model and with its edge part in turns, each with the checks it makes beside a cloud, and \
 prints the median of the ratios within pairs. Prompts are not measured: the share is that of decoding.
 
 Examples:

@@ -17,12 +17,13 @@ const ANSWER_TOKENS: u32 = 128;
 #[command(
     group = ArgGroup::new("text").args(["work", "prompts"]).required(true),
     after_help = "\
-Finds for every exit the lowest threshold from which on its guesses are the whole model's tokens as often as promised, with 95 %
-confidence, on text that the model wrote and nothing was fitted to, and writes it with its promise into the file of exits.
+Finds for every exit the lowest threshold from which on its guesses are the whole model's tokens as often as promised, as surely as \
+--sure says, on answers that the model wrote (with --work, on those that nothing was fitted to), and writes it with its promise \
+into the file of exits. \
 `--threshold auto` then uses it. If no threshold keeps the promise at any exit, nothing is written and the exit code is 1.
 
-The bound is the exact binomial one, widened for errors that come together in one answer; thresholds are tried from the highest
-down, and the first that fails ends the search, so that trying many does not weaken the promise. Where several measures of
+The bound is the exact binomial one, widened for errors that come together in one answer; thresholds are tried from the highest \
+down, and the first that fails ends the search, so that trying many does not weaken the promise. Where several measures of \
 confidence are tried, each is held to a promise so much surer that the best of them keeps the one that is stated.
 
 Examples:

@@ -16,7 +16,7 @@ use super::{
 #[command(
     group = ArgGroup::new("where").args(["part", "model", "edge"]),
     after_help = "\
-Who answers is chosen as in `collm run`. Within the conversation: /mode, /threshold, /budget, /stats, /clear, /help. Ctrl-c ends an
+Who answers is chosen as in `collm run`. Within the conversation: /mode, /threshold, /budget, /stats, /clear, /help. Ctrl-c ends an \
 answer, ctrl-d the conversation. Without a terminal, each line of stdin is said in turn.
 
 Examples:

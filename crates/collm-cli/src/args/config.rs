@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A value is decided by the first of: the command line, the environment, the file, the default. The file has one table a command,
+A value is decided by the first of: the command line, the environment, the file, the default. The file has one table a command, \
 with the long names of its options as keys; the environment names command and option, as in COLLM_EDGE_LISTEN.
 
   [edge]

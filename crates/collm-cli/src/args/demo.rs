@@ -13,7 +13,7 @@ use super::{
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Fetches the model, splits it, starts a cloud and an edge as two processes behind an emulated link, and shows who wrote which
+Fetches the model, splits it, starts a cloud and an edge as two processes behind an emulated link, and shows who wrote which \
 token. Then it measures the same answer in every mode. With --page it serves the edge's page instead, with a button that cuts the link.
 
 Examples:

@@ -14,14 +14,14 @@ use super::{
 #[command(
     group = ArgGroup::new("what").args(["prompts", "text"]).required(true).multiple(true),
     after_help = "\
-With --prompts, the whole model answers first, greedily. Then the edge part reads these answers, and what its exits would have
-said at every position is compared with what the whole model says (teacher-forced): agreement, and for each measure of
-confidence what may be emitted at which error, and how well calibrated it is. With --mode, the modes answer themselves
-(free-running), as an edge process and a cloud process, and each token is compared with what the whole model says after the
-same text. With --text, the perplexity of the whole model and of the edge part alone. Every figure has an interval of 95 %
+With --prompts, the whole model answers first, greedily. Then the edge part reads these answers, and what its exits would have \
+said at every position is compared with what the whole model says (teacher-forced): agreement, and for each measure of \
+confidence what may be emitted at which error, and how well calibrated it is. With --mode, the modes answer themselves \
+(free-running), as an edge process and a cloud process, and each token is compared with what the whole model says after the \
+same text. With --text, the perplexity of the whole model and of the edge part alone. Every figure has an interval of 95 % \
 over answers.
 
-Prompts are JSON lines with a field prompt, turns (the first is taken) or instruction; what they give as reference or output
+Prompts are JSON lines with a field prompt, turns (the first is taken) or instruction; what they give as reference or output \
 is compared with by ROUGE-L and exact match.
 
 Examples:

@@ -77,8 +77,8 @@ pub(crate) struct Sizes {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Starts a cloud with the whole model and an edge part as two processes on one core each, behind an emulated link, and answers every
-prompt in every way in turns: the paper's rows, running ahead and exact mode, and the paper's own way with one part of its method
+Starts a cloud with the whole model and an edge part as two processes on one core each, behind an emulated link, and answers every \
+prompt in every way in turns: the paper's rows, running ahead and exact mode, and the paper's own way with one part of its method \
 left out. Ratios are medians over answers to the same prompt, so the slow ways, which answer fewer prompts, can be compared, too.
 
 Examples:
@@ -121,7 +121,7 @@ impl BenchPaperArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Starts a cloud with the whole model and an edge part as two processes on one core each, behind an emulated link, and answers every
+Starts a cloud with the whole model and an edge part as two processes on one core each, behind an emulated link, and answers every \
 prompt in every way at every round-trip time, in turns. Prints where one way becomes faster than another.
 
 Examples:
@@ -164,8 +164,8 @@ impl BenchRttArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Records the frames of an edge that answers each prompt, with the time it computed between them, and the frames of cloud-only answers.
-Then it lets more and more clients replay them against one cloud process on a core of its own: they wait for its answers where the
+Records the frames of an edge that answers each prompt, with the time it computed between them, and the frames of cloud-only answers. \
+Then it lets more and more clients replay them against one cloud process on a core of its own: they wait for its answers where the \
 recorded edge waited, and compute nothing. So two cores stand for a cloud and many devices. There is no link in between.
 
 Examples:
@@ -218,7 +218,7 @@ impl BenchClientsArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Lets the pure cores of an edge and a cloud make long answers without any engine: outcomes are scripted, and what is measured is what
+Lets the pure cores of an edge and a cloud make long answers without any engine: outcomes are scripted, and what is measured is what \
 the cores themselves take for uploads, asks, answers and rollbacks.
 
 Examples:

@@ -53,8 +53,8 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The edge part gets layers [0, UPLOAD_AT) and its tail, the cloud part layers [UPLOAD_AT, end). The tail is the edge's own
-guess at what the cloud would say: any layers, in the order they run. A file of fitted exits says where to cut by itself.
+The edge part gets layers [0, UPLOAD_AT) and its tail, the cloud part layers [UPLOAD_AT, end). The tail is the edge's own \
+guess at what the cloud would say: any layers, in the order they run. A file of fitted exits says where to cut by itself. \
 Without any of these options a model that has a preset (smollm2-135m, gemma3-270m) is split by it.
 
 Examples:

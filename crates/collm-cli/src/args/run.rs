@@ -19,7 +19,7 @@ use super::{
 #[command(
     group = ArgGroup::new("where").args(["part", "model", "edge"]),
     after_help = "\
-Who answers: a running edge (--edge), an edge part loaded here (--part, with --cloud unless standalone), or a
+Who answers: a running edge (--edge), an edge part loaded here (--part, with --cloud unless standalone), or a \
 model (--model): itself in mode whole, its edge part, split into the cache, in the others.
 
 Examples:

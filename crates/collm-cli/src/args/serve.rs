@@ -16,7 +16,7 @@ use super::{
 #[command(
     group = ArgGroup::new("file").required(true).args(["part", "model"]),
     after_help = "\
-With --part it serves edges of the same pair. With --model it holds the whole model and serves cloud mode too; edges of the
+With --part it serves edges of the same pair. With --model it holds the whole model and serves cloud mode too; edges of the \
 pair that --upload-at (or the model's preset) makes may upload their states to it as well.
 
 Examples:

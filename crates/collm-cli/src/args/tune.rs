@@ -8,13 +8,13 @@ use super::values::{self, Layers};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-No data is needed: the model writes what users could ask, and then the answers, into the work folder. A run that was stopped goes
+No data is needed: the model writes what users could ask, and then the answers, into the work folder. A run that was stopped goes \
 on where it was; a later run with more --tokens adds to the text.
 
---search-tail looks for the layers that an edge part can do without: it leaves out one layer after the other, each time the one
+--search-tail looks for the layers that an edge part can do without: it leaves out one layer after the other, each time the one \
 that costs the fewest of the whole model's tokens, on text that is held back from fitting. Costs are measured on this machine.
 
---out fits the exit after the tail, weighs what an exit before the tail would save against what its check costs, and has one if it
+--out fits the exit after the tail, weighs what an exit before the tail would save against what its check costs, and has one if it \
 pays; then it finds the thresholds as collm calibrate does.
 
 Examples:
