@@ -201,8 +201,7 @@ impl RunAhead {
             Self::WhilePaying(asks_max) => {
                 let survives: f64 = right.iter().map(|&p| f64::from(p)).product();
                 let saved = ahead.answer_in.min(ahead.step).as_secs_f64();
-                let left = ahead.job.saturating_sub(ahead.answer_in);
-                let delay = left.min(ahead.interrupted).as_secs_f64();
+                let delay = ahead.delay();
                 right.len() < asks_max as usize && survives * saved > (1.0 - survives) * delay
             }
         }
@@ -220,4 +219,16 @@ pub struct Ahead {
     pub job: Duration,
     /// Until the engine is free that is interrupted in the midst of it.
     pub interrupted: Duration,
+}
+
+impl Ahead {
+    /// Seconds by which a wrong guess is corrected later if a job is begun now. When the answer comes is known on average alone, and one
+    /// that usually comes after the job may come in the midst of it: so it is taken to come any time until twice as late.
+    fn delay(self) -> f64 {
+        let [job, latest, interrupted] =
+            [self.job, 2 * self.answer_in, self.interrupted].map(|time| time.as_secs_f64());
+        let (within, left) =
+            if job >= latest { (1.0, job - latest / 2.0) } else { (job / latest, job * job / (2.0 * latest)) };
+        left.min(within * interrupted)
+    }
 }

@@ -8,7 +8,6 @@ mod binomial;
 mod bootstrap;
 mod calibration;
 mod crossing;
-mod isotonic;
 mod logistic;
 mod overlap;
 mod quantile;
@@ -20,7 +19,6 @@ pub use self::{
     bootstrap::{Bootstrap, Interval},
     calibration::{Bin, expected_calibration_error, reliability},
     crossing::crossings,
-    isotonic::{Isotonic, isotonic},
     logistic::Logistic,
     overlap::{exact_match, rouge_l},
     quantile::{Quartiles, median, quantile},

@@ -83,6 +83,35 @@ fn a_time_per_token_is_kept_where_the_link_allows_it() {
     }
 }
 
+/// From the first token to the end.
+fn decoding(plan: Plan) -> Duration {
+    let stats = stats(&played(plan), 1);
+    stats.total - stats.first_token.expect("tokens")
+}
+
+#[test]
+fn running_ahead_is_never_slower_than_standing_still() {
+    for latency in [0, 1, 3, 10, 40] {
+        for agrees in [0.0, 0.3, 0.7, 1.0] {
+            let took = |run_ahead| {
+                let mut plan = quiet(latency);
+                plan.script.exit2_agrees = agrees;
+                decoding(plan.asking(0, Request { run_ahead, tokens_max: 200, stop: vec![], ..request(1, 2.0) }))
+            };
+            let (ahead, still) = (took(RunAhead::DEFAULT), took(RunAhead::Never));
+            assert!(
+                ahead <= still.mul_f64(1.03),
+                "{ahead:?} of {still:?} at {latency} ms, {agrees} of the guesses right"
+            );
+            // Where guesses are right, what is hidden is nearly all of the way.
+            assert!(
+                agrees < 1.0 || latency < 10 || ahead < still.mul_f64(0.4),
+                "{ahead:?} of {still:?} at {latency} ms"
+            );
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_kept_is_said_and_the_least_threshold_holds() {
     let threshold_min = Threshold::new(0.6).expect("a threshold");

@@ -35,6 +35,10 @@ pub(crate) struct ExperimentArgs {
     #[arg(long, value_name = "FILE|none")]
     pub(crate) exits: Option<ExitsChoice>,
 
+    /// Arguments for the edge besides, as in "--feed tokens" or "--upload-when lazy"
+    #[arg(long, value_name = "ARGUMENTS", allow_hyphen_values = true, default_value = "", hide_default_value = true)]
+    pub(crate) edge_args: String,
+
     /// Folder for machine, commit, command, rows as they come, summary and plots. One that was made with the same settings goes on
     /// after its rows; without a folder nothing is kept
     #[arg(long, value_name = "DIR")]

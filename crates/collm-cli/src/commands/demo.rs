@@ -19,7 +19,7 @@ use self::{
     stage::{Cores, Stage},
 };
 use crate::{
-    args::{DemoArgs, ExitsChoice, SplitShapeArgs, values::Auto},
+    args::{DemoArgs, ExitsChoice, ExperimentArgs, SplitShapeArgs, values::Auto},
     client::{EdgeClient, Prompt, Question},
     commands::runtime,
     models::{self, Located},
@@ -42,6 +42,8 @@ pub(super) struct Scene {
     pub(super) upload_at: u32,
     /// How the edge part's exits measure their confidence.
     pub(super) confidence: Auto<ConfidenceMeasure>,
+    /// What the edge is started with besides.
+    pub(super) edge_arguments: Vec<String>,
 }
 
 pub(super) fn run(args: &DemoArgs, progress: ProgressMode) -> anyhow::Result<()> {
@@ -71,7 +73,13 @@ impl Scene {
         let model = models::locate(model, progress)?;
         let cut = Cut::settle(&SplitShapeArgs::of_exits(exits), &model, progress)?;
         let parts = parts::ensure(&model, &cut, progress)?;
-        Ok(Self { model, parts, upload_at: cut.upload_at, confidence: Auto::Auto })
+        Ok(Self { model, parts, upload_at: cut.upload_at, confidence: Auto::Auto, edge_arguments: Vec::new() })
+    }
+
+    /// For an experiment.
+    pub(super) fn of_experiment(args: &ExperimentArgs, progress: ProgressMode) -> anyhow::Result<Self> {
+        let edge_arguments = args.edge_args.split_whitespace().map(str::to_owned).collect();
+        Ok(Self { edge_arguments, ..Self::prepare(&args.model, args.exits.as_ref(), progress)? })
     }
 }
 

@@ -107,11 +107,6 @@ pub(super) fn whole_blocks(positions: u32, block_rows: u32) -> u32 {
 }
 
 impl Edge {
-    /// Sessions that wait for a follow-up.
-    pub fn parked_count(&self) -> usize {
-        self.parked.len()
-    }
-
     /// Keeps nothing for follow-ups from now on, and forgets what is kept, here and in the cloud.
     pub fn keep_nothing(&mut self, now: Time) {
         self.common.config.keep = Duration::ZERO;

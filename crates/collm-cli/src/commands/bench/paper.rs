@@ -27,6 +27,8 @@ struct Settings<'a> {
     exits: String,
     /// What clouds compute while nobody asks, where a way of answering says nothing else.
     ahead: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    edge_args: &'a str,
     prompts: String,
     category: Option<&'a str>,
     limit: usize,
@@ -91,6 +93,7 @@ fn settings<'a>(args: &'a BenchPaperArgs, plan: &Plan) -> anyhow::Result<Setting
         model: &args.common.model,
         exits: args.common.exits_name()?,
         ahead: AheadChoice::default().name(),
+        edge_args: &args.common.edge_args,
         prompts: fingerprint(plan.prompts.iter().map(|asked| asked.prompt.as_str()))?,
         category: args.category.as_deref(),
         limit: plan.prompts.len(),

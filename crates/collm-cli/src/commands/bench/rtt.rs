@@ -22,6 +22,8 @@ struct Settings<'a> {
     exits: String,
     /// What clouds compute while nobody asks, where a way of answering says nothing else.
     ahead: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    edge_args: &'a str,
     prompts: String,
     limit: usize,
     max_tokens: u32,
@@ -97,6 +99,7 @@ fn settings<'a>(args: &'a BenchRttArgs, plan: &Plan) -> anyhow::Result<Settings<
         model: &args.common.model,
         exits: args.common.exits_name()?,
         ahead: AheadChoice::default().name(),
+        edge_args: &args.common.edge_args,
         prompts: fingerprint(plan.prompts.iter().map(|asked| asked.prompt.as_str()))?,
         limit: plan.prompts.len(),
         max_tokens: plan.tokens_max,

@@ -64,6 +64,8 @@ impl Stage {
         let measure = measure(scene.confidence);
         let arguments =
             ["--part", &part, "--cloud", &url, "--confidence", measure, "--keep", "0s", "--deadline", "30s"];
+        let arguments: Vec<&str> =
+            arguments.into_iter().chain(scene.edge_arguments.iter().map(String::as_str)).collect();
         let edge = Server::start(&edge(cores.edge, &arguments))?;
         step.done("took");
         let files = Files { whole: scene.model.path.display().to_string(), upload_at: scene.upload_at };

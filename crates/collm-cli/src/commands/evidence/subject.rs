@@ -51,7 +51,8 @@ impl Subject {
         let edge = Arc::new(models::open(&parts.edge)?);
         let identity = edge.holding().identity().context("the part that was just made says nothing of itself")?;
         let digest = identity.source_sha256;
-        let scene = Scene { model, parts, upload_at: cut.upload_at, confidence: Auto::Auto };
+        let scene =
+            Scene { model, parts, upload_at: cut.upload_at, confidence: Auto::Auto, edge_arguments: Vec::new() };
         Ok(Self { scene, whole, edge, digest, _folder: folder })
     }
 

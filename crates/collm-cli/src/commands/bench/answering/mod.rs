@@ -31,7 +31,7 @@ pub(super) fn carry_out(
     progress: ProgressMode,
 ) -> anyhow::Result<(Experiment<Row>, Vec<Judged>)> {
     let mut experiment = Experiment::open(common.out.as_deref(), settings)?;
-    let scene = Scene::prepare(&common.model, common.exits.as_ref(), progress)?;
+    let scene = Scene::of_experiment(common, progress)?;
     row::measure(plan, &mut experiment, &scene, progress)?;
     let judged = judged::judge(plan, experiment.rows(), &scene, progress)?;
     if let Some(folder) = experiment.folder() {

@@ -33,6 +33,8 @@ struct Settings<'a> {
     exits: String,
     /// What clouds compute while nobody asks, where a way of answering says nothing else.
     ahead: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    edge_args: &'a str,
     prompts: String,
     limit: usize,
     max_tokens: u32,
@@ -50,6 +52,7 @@ pub(super) fn run(args: &BenchClientsArgs, progress: ProgressMode) -> anyhow::Re
         model: &args.common.model,
         exits: args.common.exits_name()?,
         ahead: AheadChoice::default().name(),
+        edge_args: &args.common.edge_args,
         prompts: fingerprint(prompts.iter().map(String::as_str))?,
         limit: prompts.len(),
         max_tokens: sizes.tokens_max,
@@ -80,7 +83,7 @@ fn measure(
     if left.is_empty() {
         return Ok(());
     }
-    let scene = Scene::prepare(&args.common.model, args.common.exits.as_ref(), progress)?;
+    let scene = Scene::of_experiment(&args.common, progress)?;
     let recording = Recording::make(&scene, prompts, args, progress)?;
     let load = load::Load::start(&scene, args)?;
     let mut timetable = Timetable::default();

@@ -19,11 +19,9 @@ pub(super) fn cloud(scene: &Scene, sessions: u32) -> anyhow::Result<Server> {
 /// An edge that finds its cloud at `url`, and keeps nothing between two answers.
 pub(super) fn edge(scene: &Scene, url: &str) -> anyhow::Result<Server> {
     let part = scene.parts.edge.display().to_string();
-    start(
-        "edge",
-        Cores::choose().edge,
-        &["--part", &part, "--cloud", url, "--keep", "0s", "--deadline", "30s", "--slots", "1"],
-    )
+    let own = ["--part", &part, "--cloud", url, "--keep", "0s", "--deadline", "30s", "--slots", "1"];
+    let besides = scene.edge_arguments.iter().map(String::as_str);
+    start("edge", Cores::choose().edge, &own.into_iter().chain(besides).collect::<Vec<_>>())
 }
 
 fn start(command: &str, core: u32, own: &[&str]) -> anyhow::Result<Server> {
