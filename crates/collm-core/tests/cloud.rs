@@ -218,6 +218,14 @@ fn answers_are_computed_ahead_but_for_their_newest_position() {
     assert_eq!((batch.parts[0].first.0, batch.parts[0].scores.len()), (15, 1), "nothing is computed twice");
 }
 
+/// A cloud that foresees what comes after so many positions, which were uploaded.
+fn foreseeing(rows: usize) -> (Cloud, PeerId) {
+    let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead: Ahead::Everything, ..config(1, 64) }), PeerId(1));
+    cloud.handle_frame(at(0), peer, open(1, Feed::States(Encoding::F16)));
+    cloud.handle_frame(at(0), peer, states(rows));
+    (cloud, peer)
+}
+
 /// The answers among outputs.
 fn answers(outputs: Vec<Output>) -> Vec<Answer> {
     let answer = |output| match output {
@@ -229,9 +237,7 @@ fn answers(outputs: Vec<Output>) -> Vec<Answer> {
 
 #[test]
 fn an_ask_that_was_foreseen_is_answered_at_once_and_one_that_comes_meanwhile_when_it_is_done() {
-    let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead: Ahead::Everything, ..config(1, 64) }), PeerId(1));
-    cloud.handle_frame(at(0), peer, open(1, Feed::States(Encoding::F16)));
-    cloud.handle_frame(at(0), peer, states(10));
+    let (mut cloud, peer) = foreseeing(10);
     let ms = Duration::from_millis;
     for (first, foreseen) in [(0, 0), (4, 0), (8, 1)] {
         let batch = drain(&mut cloud).1.expect("there is something to compute");
@@ -280,9 +286,7 @@ fn what_comes_after_a_prompt_of_whole_blocks_is_foreseen_by_every_cloud_that_com
 
 #[test]
 fn what_was_foreseen_waits_for_what_is_asked_before_it() {
-    let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead: Ahead::Everything, ..config(1, 64) }), PeerId(1));
-    cloud.handle_frame(at(0), peer, open(1, Feed::States(Encoding::F16)));
-    cloud.handle_frame(at(0), peer, states(12));
+    let (mut cloud, peer) = foreseeing(12);
     for _ in 0..2 {
         let batch = drain(&mut cloud).1.expect("a block of the prompt");
         cloud.handle_compute(at(1), done(&batch));
@@ -296,9 +300,7 @@ fn what_was_foreseen_waits_for_what_is_asked_before_it() {
 
 #[test]
 fn a_wrong_guess_that_was_foreseen_rolls_back_at_once() {
-    let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead: Ahead::Everything, ..config(1, 64) }), PeerId(1));
-    cloud.handle_frame(at(0), peer, open(1, Feed::States(Encoding::F16)));
-    cloud.handle_frame(at(0), peer, states(11));
+    let (mut cloud, peer) = foreseeing(11);
     while let Some(batch) = drain(&mut cloud).1 {
         cloud.handle_compute(at(1), done(&batch));
     }
@@ -329,15 +331,12 @@ fn no_session_loses_its_slot_to_a_prompt_that_nobody_asks_about() {
 
 /// Whether the cloud wants its engine interrupted.
 fn interrupts(cloud: &mut Cloud) -> bool {
-    let outputs: Vec<Output> = std::iter::from_fn(|| cloud.poll_output()).collect();
-    outputs.contains(&Output::Interrupt)
+    drain(cloud).0.contains(&Output::Interrupt)
 }
 
 #[test]
 fn what_a_wrong_guess_made_void_is_interrupted_once_and_computed_anew() {
-    let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead: Ahead::Everything, ..config(1, 64) }), PeerId(1));
-    cloud.handle_frame(at(0), peer, open(1, Feed::States(Encoding::F16)));
-    cloud.handle_frame(at(0), peer, states(10));
+    let (mut cloud, peer) = foreseeing(10);
     for _ in 0..3 {
         let batch = drain(&mut cloud).1.expect("the prompt");
         cloud.handle_compute(at(4), done(&batch));

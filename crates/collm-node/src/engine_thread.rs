@@ -96,8 +96,8 @@ impl<W: Send + 'static> EngineThread<W> {
         self.ended.cancelled().await;
     }
 
-    /// Stops the thread, as soon as the engine can end what it is at, and waits until the engine is gone. Nobody hears its `reports` any more:
-    /// they are dropped first, since a thread that waits for room among them would never end.
+    /// Stops the thread, as soon as the engine can end what it is at, and waits until the engine is gone. Nobody hears its `reports` any
+    /// more: they are dropped first, since a thread that waits for room among them would never end.
     pub(crate) async fn stop<R>(mut self, reports: tokio::sync::mpsc::Receiver<R>) {
         self.end();
         drop(reports);

@@ -213,6 +213,12 @@ impl World {
         self.queue.insert((at.max(self.now), self.scheduled), happening);
     }
 
+    /// Takes back what was scheduled, and when it was due.
+    fn unschedule(&mut self, is_it: impl Fn(&Happening) -> bool) -> (Time, Happening) {
+        let key = *self.queue.iter().find(|(_, happening)| is_it(happening)).expect("who is busy will be done").0;
+        (key.0, self.queue.remove(&key).expect("it was found"))
+    }
+
     fn note(&mut self, entry: Entry) {
         if self.is_traced {
             eprintln!("{:>12?} {entry:?}", self.now.0);
@@ -332,14 +338,13 @@ impl World {
             return;
         }
         let is_its = |happening: &Happening| matches!(happening, Happening::JobsDone { edge: of, .. } if *of == edge);
-        let key = *self.queue.iter().find(|(_, happening)| is_its(happening)).expect("it is busy").0;
-        let Some(Happening::JobsDone { batch, mut outcome, .. }) = self.queue.remove(&key) else { unreachable!() };
+        let (due, Happening::JobsDone { batch, mut outcome, .. }) = self.unschedule(is_its) else { unreachable!() };
         outcome.jobs.iter_mut().filter(|job| job.is_ok()).for_each(|job| *job = Err(JobError::Interrupted));
         if self.random.chance(0.5) {
             self.edges[edge].undo(&batch);
         }
         let at = self.now + self.random.span_us(0..=50);
-        self.schedule(at.min(key.0), Happening::JobsDone { edge, batch, outcome });
+        self.schedule(at.min(due), Happening::JobsDone { edge, batch, outcome });
     }
 
     fn schedule_edge(&mut self, edge: usize) {
@@ -432,13 +437,11 @@ impl World {
         }
         let life = self.clouds[cloud].generation;
         let is_its = |happening: &Happening| matches!(happening, Happening::BatchDone { cloud: of, generation, .. } if (*of, *generation) == (cloud, life));
-        let key = *self.queue.iter().find(|(_, happening)| is_its(happening)).expect("it computes").0;
-        let Some(Happening::BatchDone { generation, batch, compute, .. }) = self.queue.remove(&key) else {
-            unreachable!()
-        };
+        let (due, happening) = self.unschedule(is_its);
+        let Happening::BatchDone { generation, batch, compute, .. } = happening else { unreachable!() };
         let end = if self.random.chance(0.5) { BatchEnd::BeforeItBegan } else { BatchEnd::InVain };
-        let at = key.0.min(self.now + self.random.span_us(0..=50));
-        let compute = compute.saturating_sub(key.0 - at);
+        let at = due.min(self.now + self.random.span_us(0..=50));
+        let compute = compute.saturating_sub(due - at);
         self.schedule(at, Happening::BatchDone { cloud, generation, batch, compute, end });
     }
 

@@ -73,7 +73,17 @@ impl Scene {
         let model = models::locate(model, progress)?;
         let cut = Cut::settle(&SplitShapeArgs::of_exits(exits), &model, progress)?;
         let parts = parts::ensure(&model, &cut, progress)?;
-        Ok(Self { model, parts, upload_at: cut.upload_at, confidence: Auto::Auto, edge_arguments: Vec::new() })
+        Ok(Self::new(model, parts, cut.upload_at))
+    }
+
+    /// With these parts of the model.
+    pub(super) fn new(model: Located, parts: Parts, upload_at: u32) -> Self {
+        Self { model, parts, upload_at, confidence: Auto::Auto, edge_arguments: Vec::new() }
+    }
+
+    /// What its edge is started with: these arguments, and what was asked for besides.
+    pub(super) fn with_edge_arguments<'a>(&'a self, own: &[&'a str]) -> Vec<&'a str> {
+        own.iter().copied().chain(self.edge_arguments.iter().map(String::as_str)).collect()
     }
 
     /// For an experiment.

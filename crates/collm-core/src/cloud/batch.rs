@@ -143,10 +143,10 @@ impl Cloud {
 
     fn part_done(&mut self, now: Time, part: &RunningPart, scored: Vec<Scored>, whole: Spent) {
         let context_max = self.config.context;
-        if !part.is_wanted(&self.contexts) {
-            return self.part_in_vain(part, whole);
-        }
         let Some(context) = part.context(&mut self.contexts) else { return };
+        if part.epoch != context.epoch {
+            return context.unbilled.in_vain(whole);
+        }
         if context.computed == part.first {
             // A parked context may have lost some of them meanwhile.
             context.computed = (context.computed + part.rows).min(context.held.rows());

@@ -35,8 +35,20 @@ impl Meter {
         Self { agent: Agent::new_with_defaults(), url: format!("http://{place}/metrics") }
     }
 
-    /// Engine time since the cloud was started, once it has been idle for a moment. Frames may come for `on_the_way` still.
-    pub(super) fn read(&self, on_the_way: Duration) -> anyhow::Result<Duration> {
+    /// What the engine computes for this work, in ms. Frames may come for `on_the_way` after it.
+    pub(super) fn over<T>(
+        &self,
+        on_the_way: Duration,
+        work: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<(T, f64)> {
+        let before = self.read(Duration::ZERO)?;
+        let done = work()?;
+        let computed = self.read(on_the_way)?.saturating_sub(before);
+        Ok((done, computed.as_secs_f64() * 1e3))
+    }
+
+    /// Engine time since the cloud was started, once it has been idle for a moment.
+    fn read(&self, on_the_way: Duration) -> anyhow::Result<Duration> {
         let began = Instant::now();
         thread::sleep(on_the_way);
         let mut last = self.read_now()?;

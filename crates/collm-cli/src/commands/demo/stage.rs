@@ -64,9 +64,7 @@ impl Stage {
         let measure = measure(scene.confidence);
         let arguments =
             ["--part", &part, "--cloud", &url, "--confidence", measure, "--keep", "0s", "--deadline", "30s"];
-        let arguments: Vec<&str> =
-            arguments.into_iter().chain(scene.edge_arguments.iter().map(String::as_str)).collect();
-        let edge = Server::start(&edge(cores.edge, &arguments))?;
+        let edge = Server::start(&edge(cores.edge, &scene.with_edge_arguments(&arguments)))?;
         step.done("took");
         let files = Files { whole: scene.model.path.display().to_string(), upload_at: scene.upload_at };
         Ok(Self {
@@ -95,8 +93,8 @@ impl Stage {
         // Ended first: the next one listens where it did.
         self.cloud_process = None;
         let upload_at = self.files.upload_at.to_string();
-        let file = ["--model", &self.files.whole, "--upload-at", &upload_at, "--ahead", ahead.name()];
-        let file = [&file[..], &["--metrics", "127.0.0.1:0"]].concat();
+        let (model, ahead) = (self.files.whole.as_str(), ahead.name());
+        let file = ["--model", model, "--upload-at", &upload_at, "--ahead", ahead, "--metrics", "127.0.0.1:0"];
         self.cloud_process = Some(Server::start(&cloud(self.cores.cloud, self.cloud_address, &file))?);
         Ok(())
     }

@@ -9,7 +9,7 @@ use collm_tune::reader::PROMPT_ROWS;
 use tempfile::TempDir;
 
 use crate::{
-    args::{EngineArgs, SplitShapeArgs, values::Auto},
+    args::{EngineArgs, SplitShapeArgs},
     commands::demo::Scene,
     models,
     nodes::EngineSettings,
@@ -51,8 +51,7 @@ impl Subject {
         let edge = Arc::new(models::open(&parts.edge)?);
         let identity = edge.holding().identity().context("the part that was just made says nothing of itself")?;
         let digest = identity.source_sha256;
-        let scene =
-            Scene { model, parts, upload_at: cut.upload_at, confidence: Auto::Auto, edge_arguments: Vec::new() };
+        let scene = Scene::new(model, parts, cut.upload_at);
         Ok(Self { scene, whole, edge, digest, _folder: folder })
     }
 

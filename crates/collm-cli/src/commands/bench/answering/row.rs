@@ -53,10 +53,6 @@ pub(in crate::commands::bench) fn measure(
     let runtime = runtime()?;
     let stages = stages(plan, scene, &runtime, progress)?;
     let reshape = |rtt| stages.values().try_for_each(|stage| stage.reshape(plan.link(rtt)));
-    let mut meters = BTreeMap::new();
-    for (&cloud, stage) in &stages {
-        meters.insert(cloud, Meter::of(stage.cloud()?)?);
-    }
     let mut link = first.rtt;
     reshape(link)?;
     let mut step = progress.step("measuring");
@@ -69,11 +65,10 @@ pub(in crate::commands::bench) fn measure(
             reshape(link)?;
         }
         let began = Instant::now();
-        let meter = &meters[&run.variant.cloud];
-        let computed = meter.read(Duration::ZERO)?;
-        let mut row = answer(plan, &stages[&run.variant.cloud], &run)?;
+        let stage = &stages[&run.variant.cloud];
+        let (mut row, computed_ms) = Meter::of(stage.cloud()?)?.over(run.rtt, || answer(plan, stage, &run))?;
         // By the cloud's own count: the edge only knows what answers tell.
-        row.stats.cloud_compute_ms = meter.read(run.rtt)?.saturating_sub(computed).as_secs_f64() * 1e3;
+        row.stats.cloud_compute_ms = computed_ms;
         experiment.add(row)?;
         timetable.took(run.kind(), began.elapsed());
     }

@@ -70,8 +70,7 @@ impl Load {
     pub(super) fn level(&self, way: &str, clients: u32, traces: &[Trace]) -> anyhow::Result<Level> {
         let url = format!("http://{}", self.cloud.address());
         let traces: Arc<[Trace]> = traces.into();
-        let computed = self.meter.read(Duration::ZERO)?;
-        let answers = self.runtime.block_on(async {
+        let asked = async {
             let began = Instant::now();
             let mut asking = JoinSet::new();
             for client in 0..clients {
@@ -84,13 +83,13 @@ impl Load {
                     .extend(made.context("a client panicked")?.with_context(|| format!("{clients} clients, {way}"))?);
             }
             anyhow::Ok(answers)
-        })?;
-        let compute = self.meter.read(Duration::ZERO)?.saturating_sub(computed);
+        };
+        let (answers, cloud_compute_ms) = self.meter.over(Duration::ZERO, || self.runtime.block_on(asked))?;
         Ok(Level {
             way: way.to_owned(),
             clients,
             duration_ms: self.duration.as_secs_f64() * 1e3,
-            cloud_compute_ms: compute.as_secs_f64() * 1e3,
+            cloud_compute_ms,
             answers,
         })
     }

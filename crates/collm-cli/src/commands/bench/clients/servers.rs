@@ -12,16 +12,15 @@ const CONTEXT: &str = "1024";
 pub(super) fn cloud(scene: &Scene, sessions: u32) -> anyhow::Result<Server> {
     let (model, upload_at) = (scene.model.path.display().to_string(), scene.upload_at.to_string());
     let (slots, held) = (sessions.to_string(), (2 * sessions).to_string());
-    let held = ["--sessions", &held, "--slots", &slots, "--metrics", "127.0.0.1:0"];
-    start("cloud", Cores::choose().cloud, &[&["--model", &model, "--upload-at", &upload_at], &held[..]].concat())
+    let own = ["--model", &model, "--upload-at", &upload_at, "--sessions", &held, "--slots", &slots];
+    start("cloud", Cores::choose().cloud, &[&own[..], &["--metrics", "127.0.0.1:0"]].concat())
 }
 
 /// An edge that finds its cloud at `url`, and keeps nothing between two answers.
 pub(super) fn edge(scene: &Scene, url: &str) -> anyhow::Result<Server> {
     let part = scene.parts.edge.display().to_string();
     let own = ["--part", &part, "--cloud", url, "--keep", "0s", "--deadline", "30s", "--slots", "1"];
-    let besides = scene.edge_arguments.iter().map(String::as_str);
-    start("edge", Cores::choose().edge, &own.into_iter().chain(besides).collect::<Vec<_>>())
+    start("edge", Cores::choose().edge, &scene.with_edge_arguments(&own))
 }
 
 fn start(command: &str, core: u32, own: &[&str]) -> anyhow::Result<Server> {
