@@ -184,7 +184,7 @@ pub enum ToEdge {
     Refused(Refusal),
 }
 
-/// What the cloud computed for one ask.
+/// What the cloud computed for an ask, and for those before it whose guesses are right.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// Epoch of the ask.
@@ -197,11 +197,13 @@ pub struct Answer {
     pub confidence: f32,
     /// What else it thinks there, if the session asks for it.
     pub log_probs: Option<LogProbs>,
-    /// Engine time that went into this ask: its share of its batch, and of those before it that led there.
+    /// The asks before this one, oldest first, each with the whole model's token for a guess. What follows is about all of them.
+    pub confirmed: Vec<Confirmed>,
+    /// Engine time that went into what was asked: its share of its batch, and of those before it that led there.
     pub compute: Duration,
     /// Positions that this time went into; 0 where that is not known.
     pub rows: u32,
-    /// Time the ask waited in the cloud beyond that: for batches of others, and for its neighbours in its own.
+    /// Time the oldest ask waited in the cloud beyond that: for batches of others, and for its neighbours in its own.
     pub queued: Duration,
     /// Engine time on this session since its last answer that no ask waited for: what was computed ahead, rows that a rollback made
     /// void.
@@ -210,7 +212,21 @@ pub struct Answer {
     pub unasked_rows: u32,
 }
 
+/// What the cloud says of a right guess, beyond that it is right.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Confirmed {
+    /// As in [`Answer`].
+    pub confidence: f32,
+    /// As in [`Answer`].
+    pub log_probs: Option<LogProbs>,
+}
+
 impl Answer {
+    /// Asks that it answers.
+    pub fn asks(&self) -> usize {
+        self.confirmed.len() + 1
+    }
+
     /// All engine time on this session since its last answer.
     pub fn engine_time(&self) -> Duration {
         self.compute + self.unasked

@@ -13,6 +13,8 @@ pub struct Limits {
     pub biased_tokens_max: u32,
     /// Most likely tokens that may be told beside each.
     pub log_probs_max: u32,
+    /// Asks of a session that are open at once, and so what one answer can be about.
+    pub open_asks_max: u32,
     /// Tokens in one frame that tells how likely they were.
     pub scores_max: u32,
     /// End-of-generation tokens that a session may name.
@@ -29,6 +31,7 @@ impl Limits {
         recent_tokens_max: 1024,
         biased_tokens_max: 1024,
         log_probs_max: 20,
+        open_asks_max: 64,
         scores_max: 256,
         stop_tokens_max: 64,
         text_chars_max: 1024,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use collm_core::{
     cloud::{Ahead, Batch, BatchInput, BatchOutcome, Cloud, CloudConfig, Output, PeerId},
-    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, ToCloud, ToEdge},
+    frame::{Answer, Ask, Confirmed, Feed, Identity, Open, PROTOCOL, ToCloud, ToEdge},
     ids::{Epoch, Position, SessionId, TokenId},
     sampling::{Choice, Sampling, Scored},
     states::{Encoding, StateBlock},
@@ -65,6 +65,10 @@ fn states_from(first: u32, rows: usize) -> ToCloud {
 
 fn ask(position: u32) -> ToCloud {
     ToCloud::Ask(Ask { epoch: Epoch(0), position: Position(position), guess: None })
+}
+
+fn guess(position: u32, token: u32) -> ToCloud {
+    ToCloud::Ask(Ask { epoch: Epoch(0), position: Position(position), guess: Some(TokenId(token)) })
 }
 
 /// Everything the cloud wants, and the batch among it.
@@ -304,13 +308,52 @@ fn a_wrong_guess_that_was_foreseen_rolls_back_at_once() {
     while let Some(batch) = drain(&mut cloud).1 {
         cloud.handle_compute(at(1), done(&batch));
     }
-    let wrong = |position| ToCloud::Ask(Ask { epoch: Epoch(0), position: Position(position), guess: Some(TokenId(7)) });
-    cloud.handle_frame(at(2), peer, wrong(10));
+    cloud.handle_frame(at(2), peer, guess(10, 7));
     let [answer] = &answers(drain(&mut cloud).0)[..] else { panic!("one answer") };
     assert_ne!(answer.token, TokenId(7));
     // States of the epoch before are dropped without a word.
     cloud.handle_frame(at(3), peer, states_from(11, 1));
     assert_eq!(drain(&mut cloud), (vec![], None));
+}
+
+/// Runs batches of a millisecond until none is wanted; what they answer.
+fn all_answers(cloud: &mut Cloud) -> Vec<Answer> {
+    let mut told = Vec::new();
+    loop {
+        let (outputs, batch) = drain(cloud);
+        told.extend(answers(outputs));
+        let Some(batch) = batch else { return told };
+        cloud.handle_compute(at(4), done(&batch));
+    }
+}
+
+#[test]
+fn right_guesses_are_confirmed_in_the_frame_of_the_answer_that_follows_them() {
+    let (mut cloud, peer) = (cloud(1, 64), PeerId(1));
+    // The first begins a batch, for which the others wait.
+    for frame in
+        [open(1, Feed::States(Encoding::F16)), states(13), guess(8, 1), guess(10, 1), guess(11, 7), guess(12, 1)]
+    {
+        cloud.handle_frame(at(1), peer, frame);
+    }
+    let told = all_answers(&mut cloud);
+    let positions: Vec<_> = told.iter().map(|answer| (answer.confirmed.len(), answer.position.0)).collect();
+    assert_eq!(positions, [(0, 8), (1, 11)], "and what was guessed behind a wrong guess is void");
+    assert_eq!(told[1].confirmed, [Confirmed { confidence: 0.5, log_probs: None }]);
+    let compute = Duration::from_millis(1) * 2 / 3;
+    assert_eq!((told[1].rows, told[1].compute), (2, compute), "of both, out of a batch of three");
+    assert_eq!(told[1].queued, Duration::from_millis(3) - compute, "since the first of them came");
+}
+
+#[test]
+fn nothing_is_confirmed_that_was_not_guessed() {
+    let (mut cloud, peer) = (cloud(1, 64), PeerId(1));
+    for frame in [open(1, Feed::States(Encoding::F16)), states(11), ask(8), ask(9), guess(10, 1)] {
+        cloud.handle_frame(at(1), peer, frame);
+    }
+    let told = all_answers(&mut cloud);
+    let positions: Vec<_> = told.iter().map(|answer| (answer.confirmed.len(), answer.position.0)).collect();
+    assert_eq!(positions, [(0, 8), (0, 9), (0, 10)]);
 }
 
 #[test]
@@ -343,8 +386,7 @@ fn what_a_wrong_guess_made_void_is_interrupted_once_and_computed_anew() {
     }
     cloud.handle_frame(at(5), peer, states_from(10, 1));
     assert_eq!(drain(&mut cloud).1.map(|batch| batch.parts[0].first), Some(Position(10)));
-    let wrong = Ask { epoch: Epoch(0), position: Position(9), guess: Some(TokenId(2)) };
-    cloud.handle_frame(at(6), peer, ToCloud::Ask(wrong));
+    cloud.handle_frame(at(6), peer, guess(9, 2));
     assert!(interrupts(&mut cloud));
     assert!(!interrupts(&mut cloud), "it is said once");
     cloud.handle_compute(at(7), BatchOutcome::Interrupted { compute: Duration::from_millis(2) });

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use collm_core::{
-    frame::{Answer, Ask, Feed, Open, PROTOCOL, Refusal, RefusalCode, ToCloud, ToEdge, Turn},
+    frame::{Answer, Ask, Confirmed, Feed, Open, PROTOCOL, Refusal, RefusalCode, ToCloud, ToEdge, Turn},
     ids::{Epoch, Position, SessionId, TokenId},
     sampling::Sampling,
     states::{Encoding, StateBlock},
@@ -67,29 +67,36 @@ fn block(random: &mut Random) -> StateBlock {
     StateBlock::parse(encoding, width, bytes).expect("zeros are finite")
 }
 
+/// Guesses that nobody made.
+fn confirmed(random: &mut Random) -> Vec<Confirmed> {
+    vec![Confirmed { confidence: 0.5, log_probs: None }; random.within(1..=63) as usize]
+}
+
 /// Never what an honest cloud would send at this moment, so nothing that the answer could be blamed for.
 pub(crate) fn frame_to_edge(random: &mut Random, script: &Script) -> ToEdge {
     let answer = |position, token| {
         let nothing = std::time::Duration::ZERO;
-        ToEdge::Answer(Answer {
+        Answer {
             epoch: Epoch(0),
             position,
             token,
             confidence: 0.5,
             log_probs: None,
+            confirmed: vec![],
             compute: nothing,
             queued: nothing,
             unasked: nothing,
             unasked_rows: 0,
             rows: 0,
-        })
+        }
     };
-    match random.within(0..=5) {
-        0 => answer(Position(u32::MAX), TokenId(1)),
-        1 => answer(Position(0), TokenId(script.vocabulary as u32)),
-        2 => ToEdge::Missing { epoch: Epoch(0), held: u32::MAX },
-        3 => ToEdge::Missing { epoch: Epoch(u32::MAX), held: 0 },
-        4 => ToEdge::Opened { held: u32::MAX, takes: [feed(random)].into() },
+    match random.within(0..=6) {
+        0 => ToEdge::Answer(answer(Position(u32::MAX), TokenId(1))),
+        1 => ToEdge::Answer(answer(Position(0), TokenId(script.vocabulary as u32))),
+        2 => ToEdge::Answer(Answer { confirmed: confirmed(random), ..answer(Position(u32::MAX), TokenId(1)) }),
+        3 => ToEdge::Missing { epoch: Epoch(0), held: u32::MAX },
+        4 => ToEdge::Missing { epoch: Epoch(u32::MAX), held: 0 },
+        5 => ToEdge::Opened { held: u32::MAX, takes: [feed(random)].into() },
         _ => ToEdge::Refused(Refusal { code: RefusalCode::Internal, message: "for no reason".into() }),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use collm_core::{
-    frame::{Answer, Ask, Feed, Identity, Open, Refusal, Scores, ToCloud, ToEdge, Turn},
+    frame::{Answer, Ask, Confirmed, Feed, Identity, Open, Refusal, Scores, ToCloud, ToEdge, Turn},
     ids::TokenId,
     sampling::{LogProbs, Sampling},
     states::Encoding,
@@ -153,12 +153,19 @@ impl From<Answer> for proto::Answer {
             token: answer.token.0,
             confidence: answer.confidence,
             log_probs: answer.log_probs.map(Into::into),
+            confirmed: answer.confirmed.into_iter().map(Into::into).collect(),
             compute_ns: nanoseconds(answer.compute),
             queued_ns: nanoseconds(answer.queued),
             unasked_ns: nanoseconds(answer.unasked),
             unasked_rows: answer.unasked_rows,
             rows: answer.rows,
         }
+    }
+}
+
+impl From<Confirmed> for proto::Confirmed {
+    fn from(confirmed: Confirmed) -> Self {
+        Self { confidence: confirmed.confidence, log_probs: confirmed.log_probs.map(Into::into) }
     }
 }
 

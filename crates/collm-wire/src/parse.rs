@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use collm_core::{
-    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, Scores, ToCloud, ToEdge, Turn},
+    frame::{Answer, Ask, Confirmed, Feed, Identity, Open, PROTOCOL, Refusal, Scores, ToCloud, ToEdge, Turn},
     ids::{Epoch, Position, SessionId, TokenId},
     limits::Limits,
     sampling::{LogProb, LogProbs, Sampling},
@@ -162,21 +162,27 @@ impl SessionParser {
     }
 
     fn answer(&self, answer: &proto::Answer) -> Result<ToEdge, WireError> {
-        if !(0.0..=1.0).contains(&answer.confidence) {
-            return Err(WireError::Confidence { value: answer.confidence });
-        }
+        at_most("asks answered at once", answer.confirmed.len() + 1, self.limits.open_asks_max)?;
         Ok(ToEdge::Answer(Answer {
             epoch: epoch(answer.epoch)?,
             position: position(answer.position)?,
             token: self.token("answer", answer.token)?,
-            confidence: answer.confidence,
+            confidence: confidence(answer.confidence)?,
             log_probs: answer.log_probs.as_ref().map(|told| self.log_probs(told)).transpose()?,
+            confirmed: answer.confirmed.iter().map(|guess| self.confirmed(guess)).collect::<Result<_, _>>()?,
             compute: Duration::from_nanos(answer.compute_ns),
             queued: Duration::from_nanos(answer.queued_ns),
             unasked: Duration::from_nanos(answer.unasked_ns),
             unasked_rows: answer.unasked_rows,
             rows: answer.rows,
         }))
+    }
+
+    fn confirmed(&self, confirmed: &proto::Confirmed) -> Result<Confirmed, WireError> {
+        Ok(Confirmed {
+            confidence: confidence(confirmed.confidence)?,
+            log_probs: confirmed.log_probs.as_ref().map(|told| self.log_probs(told)).transpose()?,
+        })
     }
 
     fn scores(&self, scores: &proto::Scores) -> Result<ToEdge, WireError> {
@@ -322,6 +328,10 @@ fn count(field: &'static str, value: u32) -> Result<u32, WireError> {
         return Err(WireError::TooLarge { field, value, max: COUNT_MAX });
     }
     Ok(value)
+}
+
+fn confidence(value: f32) -> Result<f32, WireError> {
+    if (0.0..=1.0).contains(&value) { Ok(value) } else { Err(WireError::Confidence { value }) }
 }
 
 fn at_most(what: &'static str, count: usize, max: u32) -> Result<(), WireError> {

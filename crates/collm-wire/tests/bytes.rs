@@ -4,7 +4,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use collm_core::{
-    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, Scores, ToCloud, ToEdge, Turn},
+    frame::{
+        Answer, Ask, Confirmed, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, Scores, ToCloud, ToEdge, Turn,
+    },
     ids::{Epoch, Position, SessionId, TokenId},
     sampling::{LogProb, LogProbs, Sampling},
     states::{Encoding, StateBlock},
@@ -99,6 +101,7 @@ fn frames_of_the_cloud() {
         token: TokenId(300),
         confidence: 0.5,
         log_probs: None,
+        confirmed: vec![],
         compute: Duration::from_nanos(4),
         queued: Duration::from_nanos(5),
         unasked: Duration::from_nanos(6),
@@ -109,10 +112,15 @@ fn frames_of_the_cloud() {
     assert_eq!(down(ToEdge::Opened { held: 7, takes: BTreeSet::new() }), "0a020807");
     assert_eq!(down(ToEdge::Answer(answer.clone())), "12160801100218ac02250000003f28043005400648075008");
     let top = vec![LogProb { token: TokenId(300), log_prob: -0.5 }];
-    let telling = Answer { log_probs: Some(LogProbs { own: -0.5, top }), ..answer };
+    let telling = Answer { log_probs: Some(LogProbs { own: -0.5, top }), ..answer.clone() };
     assert_eq!(
         down(ToEdge::Answer(telling)),
         "12270801100218ac02250000003f280430053a0f0d000000bf1202ac021a04000000bf400648075008"
+    );
+    let confirmed = vec![Confirmed { confidence: 0.5, log_probs: None }; 2];
+    assert_eq!(
+        down(ToEdge::Answer(Answer { confirmed, ..answer })),
+        "12240801100218ac02250000003f280430054006480750085a050d0000003f5a050d0000003f"
     );
     let log_probs = vec![LogProbs { own: -0.5, top: vec![] }];
     let (compute, queued) = (Duration::from_nanos(4), Duration::from_nanos(5));

@@ -254,7 +254,12 @@ fn the_cloud_breaks_one_rule() {
     for value in [-0.1, 1.1, f32::INFINITY] {
         let answer = proto::Answer { confidence: value, ..proto::Answer::default() };
         edge_refuses(Frame::Answer(answer), WireError::Confidence { value });
+        let confirmed = vec![proto::Confirmed { confidence: value, log_probs: None }];
+        edge_refuses(Frame::Answer(proto::Answer { confirmed, ..Default::default() }), WireError::Confidence { value });
     }
+    let confirmed = vec![proto::Confirmed::default(); 64];
+    let many = WireError::TooMany { what: "asks answered at once", count: 65, max: 64 };
+    edge_refuses(Frame::Answer(proto::Answer { confirmed, ..Default::default() }), many);
     let told = |own, top_tokens, top_log_probs| {
         let log_probs = Some(proto::LogProbs { own, top_tokens, top_log_probs });
         Frame::Answer(proto::Answer { log_probs, ..proto::Answer::default() })

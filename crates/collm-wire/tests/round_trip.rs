@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use collm_core::{
-    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, Scores, ToCloud, ToEdge, Turn},
+    frame::{
+        Answer, Ask, Confirmed, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, Scores, ToCloud, ToEdge, Turn,
+    },
     grammar::{Grammar, Step},
     ids::{Epoch, Position, SessionId, TokenId},
     limits::Limits,
@@ -156,14 +158,20 @@ fn log_probs() -> impl Strategy<Value = LogProbs> {
 }
 
 prop_compose! {
+    fn confirmed()(confidence in 0.0f32..=1.0, log_probs in prop::option::of(log_probs())) -> Confirmed {
+        Confirmed { confidence, log_probs }
+    }
+}
+
+prop_compose! {
     fn answer()(
         (epoch, position, token, confidence) in (epoch(), position(), token(), 0.0f32..=1.0),
         (compute, queued, unasked) in (any::<u64>(), any::<u64>(), any::<u64>()),
         (rows, unasked_rows) in (any::<u32>(), any::<u32>()),
-        log_probs in prop::option::of(log_probs()),
+        (log_probs, confirmed) in (prop::option::of(log_probs()), vec(confirmed(), 0..=5)),
     ) -> Answer {
         let [compute, queued, unasked] = [compute, queued, unasked].map(Duration::from_nanos);
-        Answer { epoch, position, token, confidence, log_probs, compute, queued, unasked, rows, unasked_rows }
+        Answer { epoch, position, token, confidence, log_probs, confirmed, compute, queued, unasked, rows, unasked_rows }
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     context::{Context, Wanted},
 };
 use crate::{
-    frame::{Refusal, RefusalCode, Scores, ToEdge},
+    frame::{Answer, Refusal, RefusalCode, Scores, ToEdge},
     ids::{Epoch, Position, SessionId, SlotId},
     limits::Limits,
     sampling::Scored,
@@ -154,6 +154,7 @@ impl Cloud {
         context.used = now;
         let mut bill = Bill::new(part.first, whole);
         let mut told = Vec::new();
+        let mut was_right = false;
         let mut outgrown = false;
         for (&position, scored) in part.positions.iter().zip(scored) {
             // Answers come in the order of their positions: what was asked before this one meanwhile is answered before it.
@@ -169,7 +170,8 @@ impl Cloud {
                 tell_likelihood(&mut told, context.epoch, position, scored, spent, wait);
                 continue;
             }
-            told.push(ToEdge::Answer(context.answer(&question, scored, spent, now)));
+            tell_answer(&mut told, context.answer(&question, scored, spent, now), was_right);
+            was_right = question.wanted == Wanted::Next(Some(token));
             if context.epoch != part.epoch {
                 break;
             }
@@ -284,6 +286,15 @@ enum Claim {
     Asked,
     /// Something may be asked later.
     Ahead,
+}
+
+/// In one frame with what the last says, if that confirms a guess: there is nothing else to say of it.
+fn tell_answer(told: &mut Vec<ToEdge>, answer: Answer, last_confirms: bool) {
+    let last = told.pop_if(|frame| last_confirms && matches!(frame, ToEdge::Answer(_)));
+    told.push(ToEdge::Answer(match last {
+        Some(ToEdge::Answer(last)) => answer.after_confirming(last),
+        _ => answer,
+    }));
 }
 
 /// Adds to the last frame if that tells of the token before, and has room.

@@ -4,7 +4,7 @@
 use std::{ops::AddAssign, time::Duration};
 
 use crate::{
-    frame::{Answer, Scores},
+    frame::{Answer, Confirmed, Scores},
     ids::{Epoch, Position},
     sampling::Scored,
     time::Time,
@@ -105,11 +105,28 @@ impl Answer {
             token: scored.choice.token,
             confidence: scored.choice.confidence,
             log_probs: scored.log_probs,
+            confirmed: Vec::new(),
             compute: spent.compute,
             rows: spent.rows,
             queued: wait.beyond(spent.compute),
             unasked: unbilled.unasked.compute,
             unasked_rows: unbilled.unasked.rows,
+        }
+    }
+
+    /// This answer and the one before, which confirms a guess and was ready together with it.
+    pub(super) fn after_confirming(self, before: Self) -> Self {
+        let Self { confidence, log_probs, mut confirmed, .. } = before;
+        confirmed.push(Confirmed { confidence, log_probs });
+        let compute = before.compute + self.compute;
+        Self {
+            confirmed,
+            compute,
+            rows: before.rows + self.rows,
+            queued: (before.compute + before.queued).saturating_sub(compute),
+            unasked: before.unasked + self.unasked,
+            unasked_rows: before.unasked_rows + self.unasked_rows,
+            ..self
         }
     }
 }

@@ -21,6 +21,7 @@ use self::{batch::Running, context::Context};
 use crate::{
     frame::{Feed, Identity, Open, Refusal, RefusalCode, ToCloud, ToEdge, Turn},
     ids::{Epoch, Position, SessionId, SlotId, TokenId},
+    limits::Limits,
     sampling::Scoring,
     states::Encoding,
     time::Time,
@@ -97,9 +98,6 @@ pub struct Occupancy {
     /// Sessions with an open question.
     pub waiting: usize,
 }
-
-/// Asks that one session may have open.
-const QUESTIONS_MAX: usize = 64;
 
 /// The cloud of many sessions.
 #[derive(Debug)]
@@ -346,7 +344,7 @@ impl Cloud {
                 let mut foreseen = None;
                 self.question(now, peer, position, |context| {
                     foreseen = context.ask(&ask, now);
-                    context.work.ask_count() <= QUESTIONS_MAX
+                    context.work.ask_count() <= Limits::DEFAULT.open_asks_max as usize
                 })?;
                 if let Some(answer) = foreseen {
                     let context = &self.contexts[&self.peers[&peer].open.session];

@@ -26,7 +26,9 @@ impl Questions {
         match frame {
             ToEdge::Answer(answer) => {
                 let is_it = |(epoch, position, _): &_| (*epoch, *position) == (answer.epoch, answer.position);
-                let (_, _, since) = self.0.remove(self.0.iter().position(is_it)?)?;
+                // The times that it tells are those of the oldest question that it answers.
+                let oldest = self.0.iter().position(is_it)?.checked_sub(answer.confirmed.len())?;
+                let (_, _, since) = self.0.remove(oldest)?;
                 // What a rollback took back is never answered.
                 self.0.retain(|(epoch, position, _)| *epoch >= answer.epoch && *position > answer.position);
                 Some((now - since).saturating_sub(answer.compute + answer.queued))
@@ -63,6 +65,7 @@ mod tests {
             token: TokenId(1),
             confidence: 0.5,
             log_probs: None,
+            confirmed: vec![],
             compute: ms(2),
             queued: ms(1),
             unasked: Duration::ZERO,

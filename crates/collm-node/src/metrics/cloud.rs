@@ -33,8 +33,8 @@ pub(crate) fn record_sent(bytes: usize) {
 pub(crate) fn record_told(frame: &ToEdge) {
     match frame {
         ToEdge::Answer(answer) => {
-            counter!("collm_asks_answered_total").increment(1);
-            histogram!("collm_ask_queued_seconds").record(answer.queued);
+            counter!("collm_asks_answered_total").increment(answer.asks() as u64);
+            histogram!("collm_ask_queued_seconds").record_many(answer.queued, answer.asks());
         }
         ToEdge::Refused(refusal) => record_refused(refusal_label(refusal.code)),
         ToEdge::Opened { .. } | ToEdge::Scores(_) | ToEdge::Missing { .. } => {}

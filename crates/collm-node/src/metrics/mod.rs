@@ -161,7 +161,7 @@ pub const METRICS: &[Metric] = &[
         "collm_ask_queued_seconds",
         &[],
         SECONDS,
-        "time that an ask waited in the cloud before its batch began",
+        "time that an ask waited in the cloud before its batch began; of asks that are answered together, that of the oldest",
     ),
     counts("collm_refusals_total", &["reason"], "streams that the cloud refused or ended"),
 ];

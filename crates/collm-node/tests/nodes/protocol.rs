@@ -1,16 +1,22 @@
 //! Each side against a counterpart that this file plays: what goes over the wire and when, and what happens to peers that
 //! break the rules.
 
+use std::time::Duration;
+
 use collm_core::{
-    edge::EdgeConfig,
-    frame::{Answer, Ask, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, ToCloud, ToEdge},
+    edge::{EdgeConfig, Request as EdgeRequest, Source},
+    frame::{Answer, Ask, Confirmed, Feed, Identity, Open, PROTOCOL, Refusal, RefusalCode, ToCloud, ToEdge},
     ids::{Epoch, Position, SessionId, TokenId},
     limits::Limits,
-    policy::Mode,
+    policy::{Mode, RunAhead},
     sampling::Sampling,
     states::Encoding,
+    upload::UploadSettings,
 };
-use collm_engine::scripted::{ScriptedEngine, WIDTH};
+use collm_engine::{
+    Head,
+    scripted::{ScriptedEngine, WIDTH},
+};
 use collm_node::{CloudEndpoint, CloudOptions};
 use collm_wire::{
     SESSION_METADATA,
@@ -33,7 +39,7 @@ use tonic_prost::ProstCodec;
 
 use crate::world::{
     GatedEngine, LOCAL, RunningCloud, answer, cloud_options, edge_config, edge_of, edge_with, identity, request,
-    script, sizes, start_edge,
+    script, sizes, start_edge, truth,
 };
 
 // The edge against a cloud played here.
@@ -75,25 +81,30 @@ async fn refusals_are_named_and_cost_no_answer() {
     }
 }
 
-#[tokio::test]
-async fn a_cloud_that_breaks_the_rules_is_left_alone() {
-    let unasked = Answer {
+/// About what no edge asks.
+fn unasked() -> Answer {
+    Answer {
         epoch: Epoch(0),
         position: Position(900),
         token: TokenId(1),
         log_probs: None,
+        confirmed: vec![],
         confidence: 0.5,
         compute: Default::default(),
         queued: Default::default(),
         unasked: Default::default(),
         unasked_rows: 0,
         rows: 0,
-    };
-    let mut impossible: CloudFrame = ToEdge::Answer(unasked.clone()).into();
+    }
+}
+
+#[tokio::test]
+async fn a_cloud_that_breaks_the_rules_is_left_alone() {
+    let mut impossible: CloudFrame = ToEdge::Answer(unasked()).into();
     let Some(Frame::Answer(answer_frame)) = &mut impossible.frame else { unreachable!("made an answer") };
     answer_frame.confidence = f32::NAN;
     let cases = [
-        (ToEdge::Answer(unasked).into(), "an answer to a question that was not asked"),
+        (ToEdge::Answer(unasked()).into(), "an answer to a question that was not asked"),
         (impossible, "unusable frame: confidence is NaN"),
         (CloudFrame { frame: None }, "unusable frame"),
     ];
@@ -103,6 +114,32 @@ async fn a_cloud_that_breaks_the_rules_is_left_alone() {
         let ended = answer(&edge, request(1, Mode::Collaborative)).await;
         assert!(ended.losses[0].contains(expected), "{:?} lacks {expected:?}", ended.losses);
         assert_eq!(ended.tokens.len(), 60);
+    }
+}
+
+/// A request whose first guess is right, and what a cloud says of its first two at once.
+fn confirmed_request() -> (EdgeRequest, Answer) {
+    let is_right = |asking: &EdgeRequest| truth(&asking.prompt, 1) == [script().guess(Head::Exit2, &asking.prompt).0];
+    let asking = (1..).map(|number| request(number, Mode::Exact)).find(is_right).expect("most guesses are right");
+    let (confirmed, token) = (Confirmed { confidence: 0.5, log_probs: None }, truth(&asking.prompt, 2)[1]);
+    let position = Position(asking.prompt.len() as u32);
+    let answer = Answer { position, token, confirmed: vec![confirmed], ..unasked() };
+    (EdgeRequest { run_ahead: RunAhead::Always(2), ..asking }, answer)
+}
+
+#[tokio::test]
+async fn a_cloud_confirms_guesses_and_none_that_it_was_not_told() {
+    for (private, answered) in [(false, 2), (true, 0)] {
+        let (asking, confirmation) = confirmed_request();
+        let cloud = PlayedCloud::start(Play::AfterAsks(2, ToEdge::Answer(confirmation).into())).await;
+        let upload = UploadSettings { private, ..UploadSettings::PAPER };
+        let config = EdgeConfig { upload, ask_deadline: Duration::from_millis(300), ..edge_config() };
+        let edge = edge_with(config, Some(cloud.url.clone())).await;
+        let ended = answer(&edge, asking).await;
+        let of_cloud = ended.tokens.iter().filter(|token| token.source == Source::Cloud).count();
+        assert_eq!(of_cloud, answered, "private: {private}, {:?}", ended.losses);
+        let broke_off = ended.losses[0].contains("an answer to a question that was not asked");
+        assert_eq!((broke_off, ended.tokens.len()), (private, 60), "{:?}", ended.losses);
     }
 }
 
@@ -290,6 +327,8 @@ enum Play {
     Silent,
     /// Says this, and listens.
     Say(CloudFrame),
+    /// Says this once so many asks have come, and listens.
+    AfterAsks(usize, CloudFrame),
 }
 
 struct Player {
@@ -328,8 +367,17 @@ impl PlayedCloud {
 }
 
 impl Player {
-    async fn listen(heard: mpsc::UnboundedSender<Heard>, mut incoming: Streaming<EdgeFrame>) {
+    async fn listen(
+        heard: mpsc::UnboundedSender<Heard>,
+        mut incoming: Streaming<EdgeFrame>,
+        mut at_asks: impl FnMut(usize),
+    ) {
+        let mut asks = 0;
         while let Ok(Some(frame)) = incoming.message().await {
+            if matches!(frame.frame, Some(edge_frame::Frame::Ask(_))) {
+                asks += 1;
+                at_asks(asks);
+            }
             // A test that has seen enough listens no more.
             let _ = heard.send(Heard::Frame(frame));
         }
@@ -344,17 +392,23 @@ impl Cloud for Player {
         let session = request.metadata().get(SESSION_METADATA).expect("edges name their session");
         let session = session.to_str().expect("it is text").to_owned();
         let _ = self.heard.send(Heard::Metadata(session));
-        let listening = Self::listen(self.heard.clone(), request.into_inner());
-        let Play::Say(frame) = self.play.clone() else {
-            listening.await;
-            return Err(Status::cancelled("the edge has left"));
+        let (heard, incoming) = (self.heard.clone(), request.into_inner());
+        let (asks_before, frame) = match self.play.clone() {
+            Play::Silent => {
+                Self::listen(heard, incoming, |_| ()).await;
+                return Err(Status::cancelled("the edge has left"));
+            }
+            Play::Say(frame) => (0, frame),
+            Play::AfterAsks(asks, frame) => (asks, frame),
         };
         let (say, stream) = mpsc::channel(1);
-        say.send(Ok(frame)).await.expect("the stream is held here");
-        tokio::spawn(async move {
-            listening.await;
-            drop(say);
-        });
+        let say_at = move |asks| {
+            if asks == asks_before {
+                say.try_send(Ok(frame.clone())).expect("it says nothing else");
+            }
+        };
+        say_at(0);
+        tokio::spawn(Self::listen(heard, incoming, say_at));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }

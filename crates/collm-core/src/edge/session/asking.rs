@@ -9,7 +9,7 @@ use crate::{
         outlook::{AskCost, Flight, Passage},
         session::second_source,
     },
-    frame::{Answer, Ask, Feed, ToCloud},
+    frame::{Answer, Ask, Confirmed, Feed, ToCloud},
     ids::{Position, TokenId},
     policy::Mode,
     sampling::{Choice, Scored},
@@ -148,33 +148,62 @@ impl Session {
         if answer.token.0 >= around.config.identity.vocabulary {
             return self.break_off("a token outside the vocabulary", around);
         }
-        let asked = self.asks.front().is_some_and(|ask| ask.position == answer.position);
-        let followed = matches!(self.phase, Phase::Following(_)) && answer.position == self.last_position();
-        if !asked && !followed {
+        let asked = self.is_answer_to_asks(&answer, around.config);
+        let follows = matches!(self.phase, Phase::Following(_)) && answer.position == self.last_position();
+        if !asked && !(follows && answer.confirmed.is_empty()) {
             return self.break_off("an answer to a question that was not asked", around);
         }
         around.breaker.prove();
         self.stats.count_answer(&answer);
         let flight = self.departures.land(around.now);
         if asked {
-            self.ask_answered(answer, flight, around);
+            self.asks_answered(answer, flight, around);
         } else {
             self.generated(answer, around);
         }
     }
 
-    fn ask_answered(&mut self, answer: Answer, flight: Flight, around: &mut Surroundings<'_>) {
-        let ask = self.asks.pop_front().expect("checked by the caller");
+    /// Whether it is about the oldest asks, of which it confirms no guess but those that the cloud was told.
+    fn is_answer_to_asks(&self, answer: &Answer, config: &EdgeConfig) -> bool {
+        let confirmed = answer.confirmed.len();
+        let was_told = |ask: &OpenAsk| ask.guess.is_some() && !config.upload.private;
+        let is_asked = self.asks.get(confirmed).is_some_and(|ask| ask.position == answer.position);
+        is_asked && self.asks.iter().take(confirmed).all(was_told)
+    }
+
+    /// The oldest asks are answered: those that it confirms, and one more.
+    fn asks_answered(&mut self, answer: Answer, flight: Flight, around: &mut Surroundings<'_>) {
+        let oldest = self.asks[0];
+        let Answer { compute, queued, .. } = answer;
+        self.stop_waiting(around.now, compute + queued);
+        let flight = Some(flight).filter(|_| oldest.direct);
+        around.outlook.passed(Passage { after: around.now - oldest.since, compute, queued, flight });
+        self.learn_of_cloud(oldest.first.then_some(answer.position), &answer, around);
+        // The oldest is the one that was waited for.
+        let mut spent = Some((answer.rows, compute));
+        for Confirmed { confidence, log_probs } in answer.confirmed {
+            let Some(ask) = self.asks.pop_front() else { return };
+            let token = ask.guess.expect("checked by the caller").token;
+            let scored = Scored { choice: Choice { token, confidence }, log_probs };
+            self.ask_answered(ask, scored, spent.take(), around);
+        }
+        let Some(ask) = self.asks.pop_front() else { return };
         let choice = Choice { token: answer.token, confidence: answer.confidence };
+        self.ask_answered(ask, Scored { choice, log_probs: answer.log_probs }, spent, around);
+    }
+
+    /// What was spent on it, as rows and compute time, is told of the oldest of a run.
+    fn ask_answered(
+        &mut self,
+        ask: OpenAsk,
+        scored: Scored,
+        spent: Option<(u32, Duration)>,
+        around: &mut Surroundings<'_>,
+    ) {
+        let choice = scored.choice;
         let round_trip = around.now - ask.since;
         around.outlook.answered(round_trip, ask.guess.map(|guess| (guess.confidence, guess.token == choice.token)));
-        self.stop_waiting(around.now, answer.compute + answer.queued);
-        let Answer { compute, queued, .. } = answer;
-        let flight = Some(flight).filter(|_| ask.direct);
-        around.outlook.passed(Passage { after: round_trip, compute, queued, flight });
-        self.learn_of_cloud(ask.first.then_some(ask.position), &answer, around);
-        self.learn_of_asking(ask, choice, &answer, around);
-        let scored = Scored { choice, log_probs: answer.log_probs };
+        self.learn_of_asking(ask, choice, spent.unwrap_or_default(), around);
         let sure = ask.guess.map(|guess| guess.confidence);
         let answered = Draft::of_cloud(scored, Some(round_trip), ask.policy, sure);
         match ask.guess {
@@ -209,7 +238,7 @@ impl Session {
     /// What the answer to an ask says about what asking costs: the time stood still for it if its guess was right, else all the time
     /// since, of which nothing remains, and what the engine takes to end what it is at. The first ask of an answer waits for the whole
     /// prompt and says nothing about the others.
-    fn learn_of_asking(&self, ask: OpenAsk, decided: Choice, answer: &Answer, around: &mut Surroundings<'_>) {
+    fn learn_of_asking(&self, ask: OpenAsk, decided: Choice, spent: (u32, Duration), around: &mut Surroundings<'_>) {
         if self.request.mode == Mode::Collaborative {
             let is_right = ask.guess.is_some_and(|guess| guess.token == decided.token);
             let interrupted = match self.phase {
@@ -218,7 +247,8 @@ impl Session {
             };
             let delay = if is_right { self.waited } else { around.now - ask.since + interrupted };
             let delay = (!ask.first).then_some(delay);
-            around.outlook.asked(AskCost { delay, rows: answer.rows, compute: answer.compute });
+            let (rows, compute) = spent;
+            around.outlook.asked(AskCost { delay, rows, compute });
         }
     }
 
