@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
 use collm_core::{
+    blocks::Blocks,
     cloud::{self, Ahead, Cloud, CloudConfig, PeerId},
     edge::{
         self, Ablation, BreakerConfig, Edge, EdgeConfig, Event, JobOutcome, Request, SecondStage, Stage, Stats,
@@ -264,7 +265,8 @@ fn edge_config(context: u32) -> EdgeConfig {
         slots: 1,
         waiting_max: 1,
         job_rows_max: 64,
-        block_rows: 64,
+        first_job_rows: 64,
+        blocks: Blocks::new(64, 0),
         keep: Duration::ZERO,
         upload_rows_max: 512,
         upload: UploadSettings::PAPER,
@@ -280,7 +282,7 @@ fn cloud_config(context: u32) -> CloudConfig {
         context,
         slots: 1,
         batch_rows_max: 256,
-        block_rows: 64,
+        blocks: Blocks::new(64, 0),
         ahead: Ahead::Everything,
         contexts_max: 1,
         states_bytes_max: 1 << 30,

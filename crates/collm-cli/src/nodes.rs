@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::bail;
 use collm_core::{
+    blocks::Blocks,
     budget::Target,
     cloud::CloudConfig,
     edge::{BreakerConfig, EdgeConfig, SecondStage},
@@ -13,7 +14,7 @@ use collm_core::{
     states::Encoding,
     upload::UploadSettings,
 };
-use collm_engine::BLOCK_ROWS;
+use collm_engine::{BLOCK_ROWS, FIRST_BLOCK};
 use collm_ggml::{GgmlEngine, LoadError, LoadOptions, Threads};
 use collm_model::{Holding, ModelFile, PartIdentity, split::SplitOptions};
 
@@ -30,6 +31,9 @@ const CONTEXT_DEFAULT: u32 = 2048;
 
 /// Rows of one job: a block, so that the cloud computes a prompt's first one while the edge computes the next.
 const EDGE_JOB_ROWS: u32 = BLOCK_ROWS as u32;
+
+/// Rows of one job at the beginning of a prompt, which need not come in blocks.
+const FIRST_JOB_ROWS: u32 = 16;
 
 /// Rows of one job where nothing is uploaded: prompts are fastest in large pieces.
 const WHOLE_JOB_ROWS: u32 = 512;
@@ -196,7 +200,8 @@ impl EdgeSetup {
             slots,
             waiting_max: WAITING_MAX,
             job_rows_max: job_rows,
-            block_rows: BLOCK_ROWS as u32,
+            first_job_rows: FIRST_JOB_ROWS,
+            blocks: blocks(),
             keep: Duration::ZERO,
             upload_rows_max: Limits::DEFAULT.upload_rows_max,
             upload: UploadSettings::PAPER,
@@ -207,6 +212,11 @@ impl EdgeSetup {
         let engine = EngineSource::new(file, settings.load_options(slots, batch_rows));
         Ok(Self { engine, config, exits, budget: None, threshold_min: Threshold::ALWAYS })
     }
+}
+
+/// How the engine wants prompts cut.
+fn blocks() -> Blocks {
+    Blocks::new(BLOCK_ROWS as u32, FIRST_BLOCK as u32)
 }
 
 /// A whole model on a device shakes no hands.
@@ -271,7 +281,7 @@ impl CloudSetup {
             context: settings.context,
             slots: memory.slots,
             batch_rows_max: memory.batch_rows,
-            block_rows: BLOCK_ROWS as u32,
+            blocks: blocks(),
             ahead: memory.ahead.into(),
             contexts_max: memory.sessions,
             states_bytes_max: memory.states_memory,

@@ -4,6 +4,7 @@
 //! take inputs with the time they happened at and *ask* for work through outputs; network and model are slow, fallible
 //! devices outside. See ARCHITECTURE.md for the invariants.
 
+pub mod blocks;
 pub mod budget;
 pub mod cloud;
 pub mod confidence;

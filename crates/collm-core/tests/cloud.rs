@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use collm_core::{
+    blocks::Blocks,
     cloud::{Ahead, Batch, BatchInput, BatchOutcome, Cloud, CloudConfig, Output, PeerId},
     frame::{Answer, Ask, Confirmed, Feed, Identity, Open, PROTOCOL, ToCloud, ToEdge},
     ids::{Epoch, Position, SessionId, TokenId},
@@ -31,7 +32,7 @@ fn config(slots: u32, batch_rows_max: u32) -> CloudConfig {
         context: 128,
         slots,
         batch_rows_max,
-        block_rows: 4,
+        blocks: Blocks::new(4, 0),
         ahead: Ahead::Nothing,
         contexts_max: 16,
         states_bytes_max: 1 << 20,
@@ -199,6 +200,34 @@ fn prompts_are_computed_ahead_in_whole_blocks_and_answers_are_not() {
 }
 
 #[test]
+fn before_the_first_block_a_prompt_is_computed_ahead_as_it_comes() {
+    let blocks = Blocks::new(4, 8);
+    for (ahead, rest) in [(Ahead::Prompts, None), (Ahead::Answers, Some((8, 1))), (Ahead::Everything, Some((8, 2)))] {
+        let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead, blocks, ..config(1, 64) }), PeerId(1));
+        cloud.handle_frame(at(0), peer, open(1, Feed::States(Encoding::F16)));
+        for (first, rows, piece) in [(0, 3, (0, 3)), (3, 1, (3, 1)), (4, 6, (4, 4))] {
+            cloud.handle_frame(at(0), peer, states_from(first, rows));
+            assert_eq!(wanted(&mut cloud), Some(piece), "{ahead:?}");
+            cloud.handle_compute(at(1), computed(1));
+        }
+        assert_eq!(wanted(&mut cloud), rest, "{ahead:?}: what comes after the first block's border");
+    }
+}
+
+#[test]
+fn before_the_first_block_no_position_is_computed_again_for_another() {
+    let (mut cloud, peer) = (Cloud::new(CloudConfig { blocks: Blocks::new(4, 8), ..config(1, 64) }), PeerId(1));
+    for frame in [open(1, Feed::States(Encoding::F16)), states(10), ask(9)] {
+        cloud.handle_frame(at(0), peer, frame);
+    }
+    let batch = drain(&mut cloud).1.expect("all of the prompt");
+    cloud.handle_compute(at(1), done(&batch));
+    drain(&mut cloud);
+    cloud.handle_frame(at(2), peer, ask(6));
+    assert_eq!(wanted(&mut cloud), Some((6, 1)), "from the position itself on, not from the border before it");
+}
+
+#[test]
 fn answers_are_computed_ahead_but_for_their_newest_position() {
     let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead: Ahead::Answers, ..config(1, 64) }), PeerId(1));
     cloud.handle_frame(at(0), peer, open(1, Feed::States(Encoding::F16)));
@@ -340,8 +369,8 @@ fn right_guesses_are_confirmed_in_the_frame_of_the_answer_that_follows_them() {
     let positions: Vec<_> = told.iter().map(|answer| (answer.confirmed.len(), answer.position.0)).collect();
     assert_eq!(positions, [(0, 8), (1, 11)], "and what was guessed behind a wrong guess is void");
     assert_eq!(told[1].confirmed, [Confirmed { confidence: 0.5, log_probs: None }]);
-    let compute = Duration::from_millis(1) * 2 / 3;
-    assert_eq!((told[1].rows, told[1].compute), (2, compute), "of both, out of a batch of three");
+    let compute = Duration::from_millis(1) * 3 / 4;
+    assert_eq!((told[1].rows, told[1].compute), (3, compute), "of both, out of a batch of four");
     assert_eq!(told[1].queued, Duration::from_millis(3) - compute, "since the first of them came");
 }
 

@@ -183,11 +183,15 @@ pub struct Shape {
 /// add in another order than the kernels for fewer rows, so that a position's result may depend on whether its block comes whole.
 pub const BLOCK_ROWS: usize = 64;
 
+/// Positions before this one are never computed by those kernels, so that they may come in any pieces: there is little to look back at
+/// yet, and a short prompt that comes in small pieces is computed on two machines at once.
+pub const FIRST_BLOCK: usize = 256;
+
 /// Runs stacks of layers over rows of several slots at once.
 ///
 /// Laws, checked by [`conformance::check`]:
-/// - rows in one batch = the same rows one by one, except that a block ([`BLOCK_ROWS`]) that comes whole in one call may differ
-///   in the last bits from one that comes in pieces;
+/// - rows in one batch = the same rows one by one, except that a block ([`BLOCK_ROWS`]) from [`FIRST_BLOCK`] on that comes whole in one
+///   call may differ in the last bits from one that comes in pieces;
 /// - truncate to `p` and recompute = never having gone past `p`;
 /// - a state's shortlist is the same in every scope, and a token's logit there is its logit in the whole vocabulary, but for what
 ///   rounding a state for the one product and not for the other makes of it;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use collm_engine::batch::Span;
 use collm_engine::{
-    BLOCK_ROWS, Engine, EngineError, Head, Input, Interrupt, Row, Scope, Scores, Shape, SlotId, Stack, TokenId,
-    TokenTexts,
+    BLOCK_ROWS, Engine, EngineError, FIRST_BLOCK, Head, Input, Interrupt, Row, Scope, Scores, Shape, SlotId, Stack,
+    TokenId, TokenTexts,
 };
 use collm_model::gguf::TensorView;
 use collm_model::{ExitNumber, Holding, LayerName, ModelFile};
@@ -401,13 +401,17 @@ fn pieces(spans: &[Span]) -> Vec<Vec<Span>> {
     pieces
 }
 
-/// How many of the span's next rows go into one attention call with `room`: whole blocks, or what there is of one.
+/// How many of the span's next rows go into one attention call with `room`: whole blocks, or what there is of one. Before the first
+/// block too few for tiles.
 fn rows_together(span: Span, room: usize) -> usize {
-    let into_block = span.start.index() % BLOCK_ROWS;
-    if into_block == 0 && span.rows >= BLOCK_ROWS {
-        span.rows.min(room) / BLOCK_ROWS * BLOCK_ROWS
+    let start = span.start.index();
+    let (into_block, rows) = (start % BLOCK_ROWS, span.rows.min(room));
+    if start < FIRST_BLOCK {
+        rows.min(BLOCK_ROWS / 2 - start % (BLOCK_ROWS / 2))
+    } else if into_block == 0 && span.rows >= BLOCK_ROWS {
+        rows / BLOCK_ROWS * BLOCK_ROWS
     } else {
-        span.rows.min(room).min(BLOCK_ROWS - into_block)
+        rows.min(BLOCK_ROWS - into_block)
     }
 }
 

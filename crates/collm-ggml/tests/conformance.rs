@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use collm_engine::{Engine, EngineError, Head, Input, Interrupt, Scope, SlotId, TokenId, conformance};
+use collm_engine::{Engine, EngineError, FIRST_BLOCK, Head, Input, Interrupt, Scope, SlotId, TokenId, conformance};
 use collm_ggml::{GgmlEngine, GgmlRequantize, LoadOptions};
 use collm_model::gguf::TensorType;
 use collm_model::split::{SplitOptions, plan};
@@ -113,8 +113,8 @@ fn parts_of_a_real_model_together_are_the_whole() {
     assert_eq!(Whole::of_parts(&edge, &cloud).greedy(&prompt, 16), whole.greedy(&prompt, 16));
 }
 
-/// Which rows are computed on tiles depends on positions alone: prompts may be cut at any block, and generated positions may come
-/// in any batch. 560 positions, since from 512 on ggml would also divide the key-value memory of a single row.
+/// Which rows are computed on tiles depends on positions alone: prompts may be cut anywhere before the first block and at any block
+/// after it, and generated positions may come in any batch. 560 positions, since from 512 on ggml would also divide the key-value memory of a single row.
 #[test]
 fn blocks_decide_the_bits_and_nothing_else_does() {
     let folder = tempfile::tempdir().unwrap();
@@ -135,6 +135,12 @@ fn blocks_decide_the_bits_and_nothing_else_does() {
             assert_eq!(largest_difference(&together, &in_calls(&mut engine, calls)), 0.0, "{calls:?}");
         }
         let one_by_one = in_calls(&mut engine, &[1; 560]);
+        let free = FIRST_BLOCK * engine.shape().width;
+        assert_eq!(largest_difference(&together[..free], &one_by_one[..free]), 0.0, "before the first block");
+        for calls in [&[16; 16][..], &[100, 156], &[63, 1, 190, 2]] {
+            let pieces = in_calls(&mut engine, calls);
+            assert_eq!(largest_difference(&together[..free], &pieces), 0.0, "{calls:?}");
+        }
         for calls in [&[63; 8][..], &[2; 280], &[40, 63, 63, 7, 33, 60]] {
             let pieces = in_calls(&mut engine, calls);
             assert_eq!(largest_difference(&one_by_one[..pieces.len()], &pieces), 0.0, "{calls:?}");

@@ -3,6 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use collm_core::{
+    blocks::Blocks,
     cloud::{Ahead, CloudConfig},
     edge::{Ablation, BreakerConfig, EdgeConfig, Request, SecondStage},
     frame::Identity,
@@ -175,7 +176,8 @@ impl EdgePlan {
                 slots: 8,
                 waiting_max: 64,
                 job_rows_max: 16,
-                block_rows: 4,
+                first_job_rows: 16,
+                blocks: Blocks::new(4, 0),
                 keep: Duration::ZERO,
                 upload_rows_max: 64,
                 upload: UploadSettings { exact: FeedChoice::Tokens, ..UploadSettings::PAPER },
@@ -201,7 +203,7 @@ impl CloudPlan {
                 context: 128,
                 slots: 16,
                 batch_rows_max: 64,
-                block_rows: 16,
+                blocks: Blocks::new(16, 0),
                 // Scenarios count batches and milliseconds of what they ask.
                 ahead: Ahead::Nothing,
                 contexts_max: 64,

@@ -3,6 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use collm_core::{
+    blocks::Blocks,
     budget::{Budget, Target},
     cloud::Ahead,
     edge::{Ablation, BreakerConfig, Request, SecondStage},
@@ -131,8 +132,9 @@ impl Draft {
         config.context = random.count(24..=60);
         config.slots = if self.profile.is_tight() { random.count(1..=3) } else { 8 };
         config.waiting_max = if self.profile.is_tight() { random.count(1..=6) } else { 16 };
-        config.block_rows = random.count(1..=8);
-        config.job_rows_max = random.count(1..=20).next_multiple_of(config.block_rows);
+        config.blocks = Blocks::new(random.count(1..=8), random.count(0..=30));
+        config.job_rows_max = random.count(1..=20).next_multiple_of(config.blocks.rows());
+        config.first_job_rows = random.count(1..=20);
         config.keep = random.pick(&[Duration::ZERO, Duration::from_millis(300), Duration::from_secs(5)]);
         config.upload_rows_max = random.count(1..=20);
         config.upload = upload(random);
@@ -251,7 +253,7 @@ impl Draft {
             config.encodings.retain(|encoding| *encoding == Encoding::F32 || random.chance(0.8));
         }
         config.batch_rows_max = random.count(1..=40);
-        config.block_rows = random.count(1..=20);
+        config.blocks = Blocks::new(random.count(1..=20), random.count(0..=30));
         config.ahead = random.pick(&[Ahead::Nothing, Ahead::Prompts, Ahead::Answers, Ahead::Everything]);
         if self.profile.is_tight() {
             config.slots = random.count(1..=3);

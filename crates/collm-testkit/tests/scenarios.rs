@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use collm_core::{
+    blocks::Blocks,
     cloud::Occupancy,
     edge::{
         Ablation, Event, FinishReason, Loss, Request, SecondStage, Source, Stage, Stats, StreamId, SubmitError, Token,
@@ -138,21 +139,33 @@ fn a_prompt_goes_up_piece_by_piece_while_the_rest_is_computed() {
     let mut plan = quiet().asking(0, unsure(1));
     plan.edges[0].config.job_rows_max = 3;
     plan.edges[0].config.upload_rows_max = 2;
-    let world = played(plan);
-    let first_second = moments(
-        &world,
-        |entry| matches!(entry, Entry::JobStarted(_, job) if matches!(job.stage, Stage::Second { .. })),
-    )[0];
-    let rows: Vec<(Duration, u32)> = world
-        .log()
-        .iter()
-        .filter(|(at, _)| at.0 <= first_second)
-        .filter_map(|(at, entry)| match entry {
-            Entry::Transmitted(_, ToCloud::States { block, .. }) => Some((at.0, block.rows())),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(rows, [(ms(4), 2), (ms(4), 1), (ms(8), 2), (ms(8), 1), (ms(11), 2)]);
+    let expected = [(ms(4), 2), (ms(4), 1), (ms(8), 2), (ms(8), 1), (ms(11), 2)];
+    assert_eq!(uploads_of_prompt(&played(plan)), expected);
+}
+
+#[test]
+fn a_prompt_begins_with_small_pieces_where_the_cloud_waits_for_them() {
+    let mut plan = quiet().asking(0, unsure(1));
+    plan.edges[0].config.blocks = Blocks::new(3, 3);
+    plan.edges[0].config.job_rows_max = 6;
+    plan.edges[0].config.first_job_rows = 2;
+    let world = played(plan.clone());
+    assert_eq!(uploads_of_prompt(&world), [(ms(3), 2), (ms(5), 1), (ms(11), 5)], "up to the first block");
+    plan.edges[0].requests[0].1.mode = Mode::Standalone;
+    let first = |entry: &Entry| matches!(entry, Entry::JobStarted(_, job) if matches!(job.stage, Stage::First { .. }));
+    assert_eq!(moments(&played(plan), first)[..2], [ms(0), ms(7)], "nobody waits: six rows, then two");
+}
+
+/// When states went up, and how many, until the second stage began.
+fn uploads_of_prompt(world: &World) -> Vec<(Duration, u32)> {
+    let is_second =
+        |entry: &Entry| matches!(entry, Entry::JobStarted(_, job) if matches!(job.stage, Stage::Second { .. }));
+    let first_second = moments(world, is_second)[0];
+    let upload = |(at, entry): &(Time, Entry)| match entry {
+        Entry::Transmitted(_, ToCloud::States { block, .. }) => Some((at.0, block.rows())),
+        _ => None,
+    };
+    world.log().iter().filter(|(at, _)| at.0 <= first_second).filter_map(upload).collect()
 }
 
 #[test]

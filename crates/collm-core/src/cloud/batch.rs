@@ -63,7 +63,7 @@ impl Cloud {
         }
         let waiting = self.waiting_with_slots(now);
         let wanted: Vec<Range<u32>> = waiting.iter().map(|(_, wanted)| wanted.clone()).collect();
-        let shares = shares(&wanted, self.config.batch_rows_max, self.config.block_rows);
+        let shares = shares(&wanted, self.config.batch_rows_max, self.config.blocks.rows());
         let asked = waiting.into_iter().zip(shares).map(|((session, _), rows)| (session, rows));
         let mut work: Vec<(SessionId, u32)> = asked.filter(|(_, rows)| *rows > 0).collect();
         if work.is_empty() {

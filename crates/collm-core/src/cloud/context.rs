@@ -7,6 +7,7 @@ use super::{
     bill::{Spent, Unbilled, Wait},
 };
 use crate::{
+    blocks::Blocks,
     frame::{Answer, Ask, Feed, Open},
     ids::{Epoch, Position, SessionId, SlotId, TokenId},
     sampling::{Sampling, Scored},
@@ -28,8 +29,7 @@ pub(super) struct Context {
     sampling: Sampling,
     /// Whether states come with their tokens.
     tells_tokens: bool,
-    /// Rows that are computed together in a prompt.
-    block_rows: u32,
+    blocks: Blocks,
     pub(super) slot: Option<SlotId>,
     /// Positions whose keys and values are in the slot.
     pub(super) computed: u32,
@@ -78,7 +78,7 @@ pub(super) enum Wanted {
 }
 
 impl Context {
-    pub(super) fn new(open: &Open, block_rows: u32, serial: u64, peer: PeerId, now: Time) -> Self {
+    pub(super) fn new(open: &Open, blocks: Blocks, serial: u64, peer: PeerId, now: Time) -> Self {
         Self {
             session: open.session,
             serial,
@@ -88,7 +88,7 @@ impl Context {
             feed: open.feed,
             sampling: open.sampling.clone(),
             tells_tokens: open.tells_tokens,
-            block_rows: block_rows.max(1),
+            blocks,
             slot: None,
             computed: 0,
             held: match open.feed {
@@ -204,9 +204,8 @@ impl Context {
     /// Computes again from `position` on, if it was computed: from the start of its block, if that was computed whole.
     pub(super) fn step_back(&mut self, position: u32) {
         if position < self.computed {
-            let block = position / self.block_rows * self.block_rows;
-            let is_whole = block + self.block_rows <= self.prompt;
-            self.computed = if is_whole { block } else { position };
+            let block = self.blocks.whole_at(position, self.prompt);
+            self.computed = block.map_or(position, |block| block.start);
         }
     }
 
@@ -252,23 +251,27 @@ impl Context {
 
     /// Rows of the next batch on the way to `end`, but never the whole of a block that the answer has a part in.
     fn rows_to(&self, end: u32) -> u32 {
-        let block_rows = self.block_rows;
-        let answer_block = self.prompt / block_rows * block_rows;
+        let block_rows = self.blocks.rows();
+        let answer_block = self.blocks.border_before(self.prompt).max(self.blocks.first());
         let next_block = self.computed.max(answer_block).div_ceil(block_rows).saturating_mul(block_rows);
         let limit = next_block.saturating_add(block_rows - 1).max(self.computed + 1);
         end.min(limit) - self.computed
     }
 
-    /// Rows to compute next while nothing is asked: a whole block of the prompt, or what there is of the answer and of the block that it
-    /// begins in. The newest position would be computed again if it were asked about, unless its answer is foreseen.
+    /// Rows to compute next while nothing is asked: what there is of the prompt before its first block, a whole block of it, or what there
+    /// is of the answer and of the block that it begins in. The newest position would be computed again if it were asked about, unless its answer is foreseen.
     pub(super) fn rows_ahead(&self, ahead: Ahead) -> u32 {
         if !self.work.is_idle() || ahead == Ahead::Nothing {
             return 0;
         }
-        let (held, block_end) = (self.held.rows(), self.computed + self.block_rows);
-        if block_end <= self.prompt {
-            let is_whole = self.computed.is_multiple_of(self.block_rows) && block_end <= held;
-            return if is_whole { self.block_rows } else { 0 };
+        let held = self.held.rows();
+        let free = self.prompt.min(self.blocks.first()).saturating_sub(self.computed);
+        if free > 0 {
+            return free.min(held - self.computed).min(self.blocks.rows());
+        }
+        if let Some(block) = self.blocks.whole_at(self.computed, self.prompt) {
+            let is_here = self.computed == block.start && block.end <= held;
+            return if is_here { self.blocks.rows() } else { 0 };
         }
         let end = match ahead {
             Ahead::Everything => held,
@@ -278,11 +281,10 @@ impl Context {
         if self.prompt <= held && self.computed < end { self.rows_to(end) } else { 0 }
     }
 
-    /// Where to stop after a question: behind it, but a prompt's block is computed whole or to the prompt's end.
+    /// Where to stop after a question: behind it, but a prompt's block is computed whole.
     fn end_of_block(&self, position: Position) -> u32 {
-        let end = position.0 + 1;
-        let block_end = end.next_multiple_of(self.block_rows).min(self.prompt).min(self.held.rows());
-        if end < self.prompt { end.max(block_end) } else { end }
+        let block = self.blocks.whole_at(position.0, self.prompt);
+        block.map_or(position.0 + 1, |block| block.end.min(self.held.rows()))
     }
 
     /// The next `rows` rows and the questions among them; where nothing is asked, the one about the newest position that may come.

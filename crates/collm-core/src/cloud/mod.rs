@@ -19,6 +19,7 @@ pub use output::{Batch, BatchInput, BatchOutcome, BatchPart, Output, PeerId};
 
 use self::{batch::Running, context::Context};
 use crate::{
+    blocks::Blocks,
     frame::{Feed, Identity, Open, Refusal, RefusalCode, ToCloud, ToEdge, Turn},
     ids::{Epoch, Position, SessionId, SlotId, TokenId},
     limits::Limits,
@@ -42,9 +43,9 @@ pub struct CloudConfig {
     pub slots: u32,
     /// Rows of one batch; at least a block.
     pub batch_rows_max: u32,
-    /// Rows that the engine computes together in its fastest way; at least 1. A prompt is computed in whole blocks wherever it has
-    /// them, what follows never is (invariant 16).
-    pub block_rows: u32,
+    /// Rows that the engine computes together in its fastest way. A prompt is computed in whole blocks wherever it has them, what follows
+    /// never is (invariant 16).
+    pub blocks: Blocks,
     /// What is computed while nobody asks.
     pub ahead: Ahead,
     /// Sessions held at once, with key-value memory or not. More are refused as busy.
@@ -442,7 +443,7 @@ impl Cloud {
             self.admit_context(now)?;
             self.contexts_made += 1;
             let open = &self.peers[&peer].open;
-            let context = Context::new(open, self.config.block_rows, self.contexts_made, peer, now);
+            let context = Context::new(open, self.config.blocks, self.contexts_made, peer, now);
             self.contexts.insert(session, context);
         }
         let context = self.contexts.get_mut(&session).expect("inserted above");

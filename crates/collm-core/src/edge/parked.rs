@@ -11,6 +11,7 @@ use super::{
     uplink::Uplink,
 };
 use crate::{
+    blocks::Blocks,
     frame::ToEdge,
     ids::{Epoch, SessionId, SlotId, TokenId},
     policy::Mode,
@@ -68,10 +69,10 @@ impl Ground {
 impl Parked {
     /// Positions that a request can go on from: whole blocks, and not its last position, whose result is what is wanted. None if they
     /// are so few that this is another conversation which merely begins alike.
-    fn shared_with(&self, request: &Request, block_rows: u32) -> Option<u32> {
+    fn shared_with(&self, request: &Request, blocks: Blocks) -> Option<u32> {
         let before_last = &request.prompt[..request.prompt.len() - 1];
         let same = self.tokens.iter().zip(before_last).take_while(|(ours, theirs)| ours == theirs).count();
-        let shared = whole_blocks(same as u32, block_rows);
+        let shared = blocks.border_before(same as u32);
         // Who asks how likely the prompt was needs all of it to be computed.
         let alike = self.mode == request.mode
             && request.without == Ablation::Nothing
@@ -101,11 +102,6 @@ impl Parked {
     }
 }
 
-/// Of `positions`, those in whole blocks.
-pub(super) fn whole_blocks(positions: u32, block_rows: u32) -> u32 {
-    positions / block_rows * block_rows
-}
-
 impl Edge {
     /// Keeps nothing for follow-ups from now on, and forgets what is kept, here and in the cloud.
     pub fn keep_nothing(&mut self, now: Time) {
@@ -115,8 +111,8 @@ impl Edge {
 
     /// The parked session that shares most with a request, and how many positions.
     pub(super) fn resumable(&self, request: &Request) -> Option<(u32, SessionId)> {
-        let block_rows = self.common.config.block_rows;
-        let shared = |(id, parked): (&SessionId, &Parked)| Some((parked.shared_with(request, block_rows)?, *id));
+        let blocks = self.common.config.blocks;
+        let shared = |(id, parked): (&SessionId, &Parked)| Some((parked.shared_with(request, blocks)?, *id));
         self.parked.iter().filter_map(shared).max()
     }
 

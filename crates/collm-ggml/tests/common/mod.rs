@@ -13,7 +13,7 @@ use collm_model::{Architecture, ModelFile, ModelReference};
 
 /// Small sizes, one thread: tests run beside one another.
 pub(crate) fn options() -> LoadOptions {
-    LoadOptions { slots: 2, context: 256, batch_rows_max: 128, ..LoadOptions::default() }
+    LoadOptions { slots: 2, context: 512, batch_rows_max: 128, ..LoadOptions::default() }
 }
 
 /// A real model, fetched once and cached.

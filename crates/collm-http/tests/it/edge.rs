@@ -8,6 +8,7 @@ use axum::{
     http::{Request, Response, StatusCode, header::CONTENT_TYPE},
 };
 use collm_core::{
+    blocks::Blocks,
     edge::{BreakerConfig, EdgeConfig, SecondStage},
     frame::Identity,
     ids::TokenId,
@@ -105,7 +106,8 @@ pub(crate) fn config() -> EdgeConfig {
         slots: 2,
         waiting_max: 2,
         job_rows_max: 32,
-        block_rows: 8,
+        first_job_rows: 32,
+        blocks: Blocks::new(8, 0),
         keep: Duration::from_secs(60),
         upload_rows_max: 32,
         upload: UploadSettings::PAPER,

@@ -13,6 +13,7 @@ use std::{
 
 use axum::http::StatusCode;
 use collm_core::{
+    blocks::Blocks,
     cloud::{Ahead, CloudConfig},
     limits::Limits,
     policy::Mode,
@@ -187,7 +188,7 @@ fn cloud_config() -> CloudConfig {
         context: CONTEXT,
         slots: 2,
         batch_rows_max: 32,
-        block_rows: 8,
+        blocks: Blocks::new(8, 0),
         ahead: Ahead::Nothing,
         contexts_max: 2,
         states_bytes_max: 1 << 20,

@@ -11,6 +11,7 @@ use std::{
 };
 
 use collm_core::{
+    blocks::Blocks,
     cloud::{Ahead, CloudConfig},
     edge::{Ablation, BreakerConfig, EdgeConfig, PromptToken, Request, SecondStage, Source, Token},
     frame::Identity,
@@ -70,7 +71,7 @@ pub(crate) fn cloud_options() -> CloudOptions {
         context: CONTEXT,
         slots: 4,
         batch_rows_max: 32,
-        block_rows: 32,
+        blocks: Blocks::new(32, 0),
         // Tests count the batches of what they ask.
         ahead: Ahead::Nothing,
         contexts_max: 8,
@@ -92,7 +93,8 @@ pub(crate) fn edge_config() -> EdgeConfig {
         slots: 4,
         waiting_max: 8,
         job_rows_max: 16,
-        block_rows: 8,
+        first_job_rows: 16,
+        blocks: Blocks::new(8, 0),
         keep: Duration::ZERO,
         upload_rows_max: 8,
         upload: UploadSettings::PAPER,

@@ -26,7 +26,7 @@ use super::{
     batch::{JobDone, Jobs, Took},
     breaker::Breaker,
     outlook::{Departures, Outlook},
-    parked::{Ground, Parked, whole_blocks},
+    parked::{Ground, Parked},
     uplink::Uplink,
 };
 use crate::{
@@ -343,7 +343,7 @@ impl Session {
     }
 
     fn length_to_keep(&self, config: &EdgeConfig) -> u32 {
-        whole_blocks(self.stats.prompt_tokens, config.block_rows)
+        config.blocks.border_before(self.stats.prompt_tokens)
     }
 
     /// After the last event: forgets all but what a follow-up can use.

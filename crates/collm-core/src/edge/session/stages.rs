@@ -27,12 +27,13 @@ impl Session {
     }
 
     pub(super) fn run_first(&mut self, around: &mut Surroundings<'_>) {
-        if self.first_filled + around.config.job_rows_max >= self.length() {
+        let first = self.first_filled;
+        let rows_max = around.config.first_stage_rows(first, self.encoding_in_use().is_some());
+        let rows = (self.length() - first).min(rows_max);
+        let is_last = first + rows == self.length();
+        if is_last {
             self.steer(around);
         }
-        let first = self.first_filled;
-        let rows = (self.length() - first).min(around.config.job_rows_max);
-        let is_last = first + rows == self.length();
         let tokens = self.tokens[first as usize..(first + rows) as usize].to_vec();
         let stage = Stage::First { tokens, upload: self.encoding_in_use() };
         let threshold = self.policy.exit1.filter(|_| is_last);
