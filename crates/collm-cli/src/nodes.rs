@@ -29,7 +29,7 @@ use crate::{
 /// Positions of a context where nobody asked for more: enough for a conversation, small enough for any machine.
 const CONTEXT_DEFAULT: u32 = 2048;
 
-/// Rows of one job: a block, so that the cloud computes a prompt's first one while the edge computes the next.
+/// Rows of one job: a block, so that the cloud computes one while the edge computes the next.
 const EDGE_JOB_ROWS: u32 = BLOCK_ROWS as u32;
 
 /// Rows of one job at the beginning of a prompt, which need not come in blocks.

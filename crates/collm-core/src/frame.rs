@@ -57,7 +57,7 @@ pub struct Open {
     pub attempt: u32,
     /// Rollbacks so far. A context of another epoch is of no use and is dropped.
     pub epoch: Epoch,
-    /// Positions of the prompt. They are computed in whole blocks and later ones never are, so that no answer depends on how
+    /// Positions of the prompt. From the first block on they are computed in whole blocks and later ones never are, so that no answer depends on how
     /// often, or together with what, a position was computed.
     pub prompt: u32,
     /// What will be uploaded.
@@ -150,7 +150,7 @@ pub enum ToCloud {
     Park {
         /// The new epoch.
         epoch: Epoch,
-        /// Positions to keep: whole blocks of the prompt.
+        /// Positions to keep.
         length: u32,
     },
     /// A follow-up: the session has a new prompt.

@@ -3,7 +3,7 @@
 /// Bounds on what one side accepts from the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Positions in one upload frame. Prompts go up in chunks of this size, so that an ask never waits behind megabytes.
+    /// Positions in one upload frame. Prompts go up in chunks of this size at most, so that an ask never waits behind megabytes.
     pub upload_rows_max: u32,
     /// Bytes of one encoded frame.
     pub frame_bytes_max: usize,

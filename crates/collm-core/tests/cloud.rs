@@ -215,6 +215,23 @@ fn before_the_first_block_a_prompt_is_computed_ahead_as_it_comes() {
 }
 
 #[test]
+fn the_token_after_a_prompt_that_ends_before_the_first_block_is_foreseen_with_everything_alone() {
+    for (ahead, pieces) in
+        [(Ahead::Answers, vec![(0, 4), (4, 4), (8, 1)]), (Ahead::Everything, vec![(0, 4), (4, 4), (8, 2)])]
+    {
+        let blocks = Blocks::new(4, 16);
+        let (mut cloud, peer) = (Cloud::new(CloudConfig { ahead, blocks, ..config(1, 64) }), PeerId(1));
+        cloud.handle_frame(at(0), peer, open(1, Feed::States(Encoding::F16)));
+        cloud.handle_frame(at(0), peer, states(10));
+        for piece in pieces {
+            assert_eq!(wanted(&mut cloud), Some(piece), "{ahead:?}");
+            cloud.handle_compute(at(1), computed(1));
+        }
+        assert_eq!(wanted(&mut cloud), None, "{ahead:?}");
+    }
+}
+
+#[test]
 fn before_the_first_block_no_position_is_computed_again_for_another() {
     let (mut cloud, peer) = (Cloud::new(CloudConfig { blocks: Blocks::new(4, 8), ..config(1, 64) }), PeerId(1));
     for frame in [open(1, Feed::States(Encoding::F16)), states(10), ask(9)] {

@@ -377,8 +377,8 @@ fn embedding_bytes<'a>(table: &TensorView<'a>, token: TokenId) -> &'a [u8] {
 /// Spans of one slot in one graph see those before them, since a layer's keys are all written before any are read.
 ///
 /// Matrices give a row the same bits in every batch, whatever the layout of the weights (measured for AMX, `CPU_REPACK` and plain
-/// ones). Attention does not: ggml computes 64 rows of one slot and more on tiles, with another order of additions. Cut at blocks,
-/// which rows come on tiles depends on positions alone, and neighbours in a batch change nothing.
+/// ones). Attention does not: ggml computes 64 rows of one slot and more on tiles, with another order of additions. Cut at blocks, and
+/// smaller before the first, which rows come on tiles depends on positions alone, and neighbours in a batch change nothing.
 fn pieces(spans: &[Span]) -> Vec<Vec<Span>> {
     let mut pieces: Vec<Vec<Span>> = Vec::new();
     let mut room = 0;

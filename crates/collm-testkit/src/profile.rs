@@ -18,6 +18,7 @@ use collm_core::{
 use collm_engine::scripted::{END_OF_TURN, Script, WIDTH};
 
 use crate::{
+    oracle::Oracle,
     plan::{CloudPlan, EdgePlan, Fault, LinkPlan, Plan},
     random::Random,
 };
@@ -155,14 +156,21 @@ impl Draft {
         plan
     }
 
-    /// The prompt of an earlier request, not always all of it, and something new.
+    /// The prompt of an earlier request, not always all of it, maybe what was answered, and something new.
     fn follow_up(&mut self, script: &Script, plan: &EdgePlan, session: u64) -> (Time, Request) {
         let (at, mut request) = self.request(script, plan, session);
         let earlier = self.random.within(0..=plan.requests.len() as u64 - 1) as usize;
         let (earlier_at, earlier) = &plan.requests[earlier];
         let room = plan.config.context as usize - 1;
-        let shared = if self.random.chance(0.7) { earlier.prompt.len() } else { earlier.prompt.len() / 2 };
-        request.prompt = [&earlier.prompt[..shared], &request.prompt].concat();
+        let mut shared = earlier.prompt.clone();
+        if self.random.chance(0.7) {
+            let answer = Oracle::new(script, earlier, &plan.config).reference().tokens;
+            let told = self.random.within(0..=answer.len() as u64) as usize;
+            shared.extend(answer.iter().take(told).map(|(token, _)| *token));
+        } else {
+            shared.truncate(earlier.prompt.len() / 2);
+        }
+        request.prompt = [shared, request.prompt].concat();
         request.prompt.truncate(room);
         (request.mode, request.budget) = (earlier.mode, earlier.budget);
         request.score_prompt &= request.mode != Mode::Auto;

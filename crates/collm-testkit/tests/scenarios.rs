@@ -137,6 +137,7 @@ fn the_upload_runs_beside_the_second_stage() {
 #[test]
 fn a_prompt_goes_up_piece_by_piece_while_the_rest_is_computed() {
     let mut plan = quiet().asking(0, unsure(1));
+    plan.edges[0].config.blocks = Blocks::new(3, 0);
     plan.edges[0].config.job_rows_max = 3;
     plan.edges[0].config.upload_rows_max = 2;
     let expected = [(ms(4), 2), (ms(4), 1), (ms(8), 2), (ms(8), 1), (ms(11), 2)];

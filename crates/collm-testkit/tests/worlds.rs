@@ -1,14 +1,16 @@
 //! Random worlds by the hundred. `COLLM_SEED=… cargo nextest run --release -p collm-testkit --test worlds <profile>` plays one
 //! again, `COLLM_WORLDS=…` plays more, `COLLM_TRACE=1` tells everything that happens.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use collm_core::{
-    edge::{AutoChoice, Event, FinishReason, Loss, Source, SubmitError},
+    blocks::Blocks,
+    edge::{AutoChoice, Event, FinishReason, Loss, Request, Source, SubmitError},
     frame::{RefusalCode, ToEdge},
+    ids::SessionId,
     upload::FeedReason,
 };
-use collm_testkit::{Entry, Fault, Profile, World};
+use collm_testkit::{EdgePlan, Entry, Fault, Plan, Profile, World};
 
 /// Worlds of each profile unless the environment says otherwise.
 const WORLDS: u64 = 500;
@@ -45,8 +47,10 @@ fn play(profile: Profile) {
         let plan = profile.plan(seed);
         let has_rogues =
             plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::RogueFrame | Fault::RoguePeer { .. }));
+        let cuts = Cuts::of(&plan);
         let mut world = World::new(plan);
         world.run();
+        cuts.judge(&world);
         if !has_rogues {
             world.log().iter().for_each(|(_, entry)| judge_manners(entry));
         }
@@ -64,6 +68,45 @@ fn judge_manners(entry: &Entry) {
         _ => false,
     };
     assert!(!breach, "session {session}: {loss}");
+}
+
+/// How the prompts of every request may be cut.
+struct Cuts(BTreeMap<SessionId, (Blocks, u32)>);
+
+impl Cuts {
+    fn of(plan: &Plan) -> Self {
+        let of_edge = |edge: &EdgePlan| {
+            let blocks = edge.config.blocks;
+            let cut = |(_, request): &(_, Request)| (request.session, (blocks, request.prompt.len() as u32));
+            edge.requests.iter().map(cut).collect::<Vec<_>>()
+        };
+        Self(plan.edges.iter().flat_map(of_edge).collect())
+    }
+
+    /// Invariant 16, as far as it is the edges': from the first block on those of a prompt are computed whole, those of an answer never.
+    fn judge(&self, world: &World) {
+        let mut answering = BTreeMap::new();
+        for (_, entry) in world.log() {
+            match entry {
+                Entry::Submitted(request, Ok(session)) => drop(answering.insert(*session, self.0[request])),
+                Entry::JobStarted(session, job) => {
+                    let (blocks, prompt) = answering[session];
+                    judge_cut(job.first.0..job.first.0 + job.rows(), blocks, prompt);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn judge_cut(rows: Range<u32>, blocks: Blocks, prompt: u32) {
+    let starts = (blocks.first()..rows.end).step_by(blocks.rows() as usize);
+    for block in starts.map(|start| start..start + blocks.rows()).filter(|block| block.end > rows.start) {
+        let comes_whole = rows.start <= block.start && block.end <= rows.end;
+        // A block of one row always does.
+        let is_right = comes_whole == (block.end <= prompt) || blocks.rows() == 1;
+        assert!(is_right, "{rows:?} have a part in {block:?} of a prompt of {prompt}");
+    }
 }
 
 #[test]

@@ -83,7 +83,7 @@ pub(crate) struct Sizes {
 #[command(after_help = "\
 Starts a cloud with the whole model and an edge part as two processes on one core each, behind an emulated link, and answers every \
 prompt in every way in turns: the paper's rows, running ahead and exact mode, and the paper's own way with one part of its method \
-left out. Ratios are medians over answers to the same prompt, so the slow ways, which answer fewer prompts, can be compared, too.
+left out. Ratios are medians over answers to the same prompt with as many tokens, so the slow ways, which answer fewer prompts, can be compared, too.
 
 Examples:
   collm bench paper --prompts prompts.jsonl --quick

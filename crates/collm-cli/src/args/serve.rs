@@ -197,7 +197,7 @@ pub(crate) struct EdgeArgs {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) slots: u32,
 
-    /// Keep the prompt of an answered session for a follow-up for so long, here and in the cloud, while nobody else needs its place;
+    /// Keep what was computed of an answered session for a follow-up for so long, here and in the cloud, while nobody else needs its place;
     /// 0s keeps nothing
     #[arg(long, value_name = "TIME", default_value = "5min", value_parser = values::duration)]
     pub(crate) keep: Duration,

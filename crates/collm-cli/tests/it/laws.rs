@@ -74,3 +74,31 @@ fn exact_answers_are_the_whole_models_whatever_is_uploaded_and_however_far_the_c
     // Or the edge's guesses were never tried.
     assert!(rollbacks > 0);
 }
+
+#[test]
+fn a_follow_up_says_what_it_would_say_if_nothing_were_kept() {
+    let parts = Parts::split_with(&[]);
+    let mut worlds = ["5min", "0s"].map(|keep| World::start(&parts, &["--part", &parts.cloud()], &["--keep", keep]));
+    // The longer of them goes on for some blocks.
+    let questions = ["And in one word?".to_owned(), "Is the sea wide? ".repeat(70)];
+    for way in [json!({"mode": "exact"}), json!({"threshold": 0.8}), json!({"mode": "standalone"})] {
+        for next in &questions {
+            let first = with(&question(PROMPTS[0], TOKENS), &way);
+            let [before, _] = worlds.each_mut().map(|world| world.ask(&first));
+            let messages = json!([
+                { "role": "user", "content": PROMPTS[0] },
+                { "role": "assistant", "content": before["text"] },
+                { "role": "user", "content": next },
+            ]);
+            let second = with(&first, &json!({ "messages": messages }));
+            let [kept, fresh] = worlds.each_mut().map(|world| world.ask(&second));
+            assert_eq!(said(&kept), said(&fresh), "{way}");
+            let [kept, fresh] = [kept, fresh].map(|answer| count(&answer, "cached_tokens"));
+            let prompt_tokens = count(&before, "prompt_tokens");
+            assert!(
+                kept > prompt_tokens && fresh == 0,
+                "{kept} of a prompt of {prompt_tokens} and its answer, {fresh}"
+            );
+        }
+    }
+}

@@ -251,11 +251,7 @@ impl Context {
 
     /// Rows of the next batch on the way to `end`, but never the whole of a block that the answer has a part in.
     fn rows_to(&self, end: u32) -> u32 {
-        let block_rows = self.blocks.rows();
-        let answer_block = self.blocks.border_before(self.prompt).max(self.blocks.first());
-        let next_block = self.computed.max(answer_block).div_ceil(block_rows).saturating_mul(block_rows);
-        let limit = next_block.saturating_add(block_rows - 1).max(self.computed + 1);
-        end.min(limit) - self.computed
+        end.min(self.blocks.reach(self.computed, self.prompt)) - self.computed
     }
 
     /// Rows to compute next while nothing is asked: what there is of the prompt before its first block, a whole block of it, or what there
@@ -265,7 +261,9 @@ impl Context {
             return 0;
         }
         let held = self.held.rows();
-        let free = self.prompt.min(self.blocks.first()).saturating_sub(self.computed);
+        // What comes after a prompt is foreseen with everything, and where a block ends with it.
+        let of_prompt = if ahead == Ahead::Everything { self.prompt } else { self.prompt.saturating_sub(1) };
+        let free = of_prompt.min(self.blocks.first()).saturating_sub(self.computed);
         if free > 0 {
             return free.min(held - self.computed).min(self.blocks.rows());
         }
@@ -278,7 +276,8 @@ impl Context {
             Ahead::Answers => held.saturating_sub(1),
             Ahead::Nothing | Ahead::Prompts => 0,
         };
-        if self.prompt <= held && self.computed < end { self.rows_to(end) } else { 0 }
+        let rows = if self.prompt <= held && self.computed < end { self.rows_to(end) } else { 0 };
+        rows.min(self.blocks.rows())
     }
 
     /// Where to stop after a question: behind it, but a prompt's block is computed whole.

@@ -43,7 +43,7 @@ pub struct CloudConfig {
     pub slots: u32,
     /// Rows of one batch; at least a block.
     pub batch_rows_max: u32,
-    /// Rows that the engine computes together in its fastest way. A prompt is computed in whole blocks wherever it has them, what follows
+    /// How the engine wants prompts cut. A prompt is computed in whole blocks wherever it has them, what follows
     /// never is (invariant 16).
     pub blocks: Blocks,
     /// What is computed while nobody asks.

@@ -72,10 +72,10 @@ pub struct EdgeConfig {
     /// Rows of one job; a long prompt is computed and uploaded in such pieces. A multiple of the engine's block, so that blocks of
     /// a prompt stay whole.
     pub job_rows_max: u32,
-    /// Rows of one job before the first block, where states are uploaded: the smaller it is, the sooner the cloud begins.
+    /// Rows of one job before the first block, where states go up as they come: the smaller it is, the sooner the cloud begins.
     pub first_job_rows: u32,
-    /// Rows that the engine computes together in its fastest way. What is kept for a follow-up is whole blocks of a prompt
-    /// (invariant 16).
+    /// How the engine wants prompts cut. What is kept for a follow-up ends where a prompt may be
+    /// cut (invariant 16).
     pub blocks: Blocks,
     /// How long a session is kept for a follow-up after its answer; zero: not at all.
     pub keep: Duration,
@@ -93,14 +93,6 @@ impl EdgeConfig {
     /// Rows of one batch: a piece of a long prompt, and beside it the one row that every other session needs for its next token.
     pub fn batch_rows_max(&self) -> u32 {
         self.job_rows_max.saturating_add(self.slots)
-    }
-
-    /// Rows of a job of the first stage that begins at this position, at most.
-    fn first_stage_rows(&self, position: u32, uploads: bool) -> u32 {
-        match self.blocks.first().saturating_sub(position) {
-            free if free > 0 && uploads => self.first_job_rows.clamp(1, free).min(self.job_rows_max),
-            _ => self.job_rows_max,
-        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! A session between two answers: what both sides keep of it for a follow-up.
 //!
-//! Kept are whole blocks of the prompt and nothing of the answer. A prompt is computed in blocks and an answer one by one (invariant
-//! 16), so a follow-up whose prompt contains both gets the same bits as if nothing were kept only if it computes the answer anew.
+//! Kept is all that comes before the first block, and of what follows whole blocks of the prompt and nothing of the answer. A prompt is
+//! computed in blocks there and an answer one by one (invariant 16), so a follow-up whose prompt contains both gets the same bits as if
+//! nothing were kept only if it computes the answer anew.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -37,7 +38,9 @@ pub(super) struct Parked {
     pub(super) mode: Mode,
     /// Whether the cloud was told the tokens of uploaded states.
     pub(super) tells_tokens: bool,
-    /// Whole blocks of the last prompt.
+    /// Of the last request.
+    pub(super) prompt_tokens: u32,
+    /// Those whose positions are kept: of the prompt, and maybe of the answer.
     pub(super) tokens: Vec<TokenId>,
     pub(super) ground: Ground,
     pub(super) since: Time,
@@ -67,18 +70,20 @@ impl Ground {
 }
 
 impl Parked {
-    /// Positions that a request can go on from: whole blocks, and not its last position, whose result is what is wanted. None if they
-    /// are so few that this is another conversation which merely begins alike.
+    /// Positions that a request can go on from: up to where a prompt may be cut, and not its last position, whose result is what is
+    /// wanted. None if more would be lost than is shared, since another conversation may begin alike; but a prompt may be asked again.
     fn shared_with(&self, request: &Request, blocks: Blocks) -> Option<u32> {
         let before_last = &request.prompt[..request.prompt.len() - 1];
         let same = self.tokens.iter().zip(before_last).take_while(|(ours, theirs)| ours == theirs).count();
-        let shared = blocks.border_before(same as u32);
+        let shared = blocks.cut_before(same as u32);
+        let kept = self.tokens.len() as u32;
+        let is_asked_again = shared >= blocks.cut_before(self.prompt_tokens - 1).min(kept);
         // Who asks how likely the prompt was needs all of it to be computed.
         let alike = self.mode == request.mode
             && request.without == Ablation::Nothing
             && self.tells_tokens == request.tells_tokens()
             && !request.score_prompt;
-        (alike && shared > 0 && shared as usize * 2 >= self.tokens.len()).then_some(shared)
+        (alike && shared > 0 && (is_asked_again || shared * 2 >= kept)).then_some(shared)
     }
 
     /// Returns whether there is still something to keep.

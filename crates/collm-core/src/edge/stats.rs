@@ -54,7 +54,7 @@ pub struct Stats {
     pub edge_compute: Duration,
     /// Engine time in the cloud: this session's share of its batches, up to the last answer.
     pub cloud_compute: Duration,
-    /// Time that asks waited in the cloud before their batch began.
+    /// Time that asks waited in the cloud before their batch began; of those that were answered together, the oldest.
     pub cloud_queued: Duration,
     /// What was fed to the cloud, and why; `None` in modes without one.
     pub feed: Option<ChosenFeed>,

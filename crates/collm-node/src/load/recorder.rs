@@ -26,7 +26,7 @@ use tonic::{
     transport::{Channel, Endpoint, Server},
 };
 
-use super::trace::{Seen, Trace};
+use super::trace::{Seen, Trace, things_said};
 
 /// How long an edge may take to say goodbye after its answer.
 const GOODBYE: Duration = Duration::from_secs(10);
@@ -165,8 +165,8 @@ async fn pass_up(mut incoming: Streaming<EdgeFrame>, up: mpsc::UnboundedSender<E
 
 fn pass_down(incoming: Streaming<CloudFrame>, tape: Arc<Tape>) -> impl Stream<Item = Result<CloudFrame, Status>> {
     incoming.inspect(move |message| {
-        if message.is_ok() {
-            tape.write(Seen::Heard);
+        if let Ok(frame) = message {
+            tape.write(Seen::Heard(things_said(frame)));
         }
     })
 }

@@ -12,7 +12,7 @@ use tokio::{
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
-use super::trace::{Does, Step, Trace};
+use super::trace::{Does, Step, Trace, things_said};
 use crate::{
     edge::{CloudEndpoint, address, describe, transport},
     session::{SessionIdError, fresh_session},
@@ -37,7 +37,7 @@ pub enum ReplayError {
     /// The cloud forgot the session, whose states a replayed edge has not kept.
     #[error("the cloud has no room for the session; start it with more --slots and --states-memory")]
     Missing,
-    /// Fewer frames than recorded.
+    /// Fewer answers than recorded.
     #[error("the cloud said less than when it was recorded, within {PATIENCE:?}")]
     Silent,
 }
@@ -51,8 +51,8 @@ pub struct Replayer {
 /// What the cloud has said so far.
 #[derive(Debug, Clone, Default)]
 struct Heard {
-    /// When each frame came.
-    frames: Vec<Instant>,
+    /// When each thing was said.
+    things: Vec<Instant>,
     /// Why there will be no more.
     ended: Option<End>,
 }
@@ -118,15 +118,18 @@ impl Replayer {
 
 async fn hear(mut incoming: Streaming<CloudFrame>, report: &watch::Sender<Heard>) -> End {
     loop {
-        let frame = match incoming.message().await {
-            Ok(Some(message)) => message.frame,
+        let message = match incoming.message().await {
+            Ok(Some(message)) => message,
             Ok(None) => return End::Stream("no reason given".to_owned()),
             Err(status) => return End::Stream(describe(&status)),
         };
-        match frame {
+        match &message.frame {
             Some(cloud_frame::Frame::Missing(_)) => return End::Missing,
-            Some(cloud_frame::Frame::Refused(refused)) => return End::Stream(refused.message),
-            _ => report.send_modify(|heard| heard.frames.push(Instant::now())),
+            Some(cloud_frame::Frame::Refused(refused)) => return End::Stream(refused.message.clone()),
+            _ => {
+                let things = std::iter::repeat_n(Instant::now(), things_said(&message));
+                report.send_modify(|heard| heard.things.extend(things));
+            }
         }
     }
 }
@@ -134,12 +137,12 @@ async fn hear(mut incoming: Streaming<CloudFrame>, report: &watch::Sender<Heard>
 /// When the step is to be done: its time after what it follows from. Counted from when that was due, so that a client that is woken
 /// late does not stand for a slower device.
 async fn due(step: &Step, last: Instant, heard: &mut watch::Receiver<Heard>) -> Result<Instant, ReplayError> {
-    let has_come = |heard: &Heard| heard.frames.len() >= step.heard || heard.ended.is_some();
+    let has_come = |heard: &Heard| heard.things.len() >= step.heard || heard.ended.is_some();
     let waited = timeout(PATIENCE, heard.wait_for(has_come)).await.map_err(|_| ReplayError::Silent)?;
     let heard = waited.map_err(|_| ReplayError::Ended("it is gone".to_owned()))?;
     let follows = match step.heard.checked_sub(1) {
         None => last,
-        Some(index) => match (heard.frames.get(index), &heard.ended) {
+        Some(index) => match (heard.things.get(index), &heard.ended) {
             (Some(came), _) => last.max(*came),
             (None, Some(End::Missing)) => return Err(ReplayError::Missing),
             (None, Some(End::Stream(why))) => return Err(ReplayError::Ended(why.clone())),

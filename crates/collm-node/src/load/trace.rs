@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use collm_wire::proto::EdgeFrame;
+use collm_wire::proto::{CloudFrame, EdgeFrame, cloud_frame::Frame};
 
 /// Something that a recorder saw.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Seen {
     /// The edge sent a frame.
     Said(Box<EdgeFrame>),
-    /// The cloud sent a frame.
-    Heard,
+    /// The cloud said so many things in a frame.
+    Heard(usize),
     /// The edge told its requester a token.
     Told,
 }
@@ -18,9 +18,9 @@ pub(super) enum Seen {
 /// One step of an edge.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Step {
-    /// Frames of the cloud that it had heard.
+    /// Things that it had heard of the cloud.
     pub(super) heard: usize,
-    /// Time between this step and what it follows from: the step before, or the last of those frames, if that came later.
+    /// Time between this step and what it follows from: the step before, or the last of those things, if that came later.
     pub(super) after: Duration,
     pub(super) does: Does,
 }
@@ -30,6 +30,14 @@ pub(super) enum Does {
     Say(Box<EdgeFrame>),
     /// Tell the requester a token.
     Tell,
+}
+
+/// Things that a frame of the cloud says. Every ask that is answered is one, since a busier cloud answers others together.
+pub(super) fn things_said(frame: &CloudFrame) -> usize {
+    match &frame.frame {
+        Some(Frame::Answer(answer)) => answer.confirmed.len() + 1,
+        _ => 1,
+    }
 }
 
 /// One answer of an edge, to be replayed.
@@ -45,8 +53,8 @@ impl Trace {
         let (mut heard, mut told, mut last) = (0, 0, Duration::ZERO);
         for (at, seen) in seen {
             let does = match seen {
-                Seen::Heard => {
-                    heard += 1;
+                Seen::Heard(things) => {
+                    heard += things;
                     last = last.max(at);
                     continue;
                 }
@@ -82,6 +90,7 @@ impl Trace {
 #[cfg(test)]
 mod tests {
     use collm_core::frame::ToCloud;
+    use collm_wire::proto;
 
     use super::*;
 
@@ -90,10 +99,13 @@ mod tests {
     #[test]
     fn a_step_follows_from_what_was_done_or_heard_last() {
         let said = || Seen::Said(Box::new(ToCloud::Close.into()));
-        // Computes 5 ms, sends, hears after 20 ms, tells 1 ms later, computes 9 ms more, sends.
+        let confirmed = vec![proto::Confirmed::default(); 2];
+        let answer = proto::Answer { confirmed, ..Default::default() };
+        let confirming = CloudFrame { frame: Some(Frame::Answer(answer)) };
+        // Computes 5 ms, sends, hears three answers after 20 ms, tells 1 ms later, computes 9 ms more, sends.
         let seen = vec![
             (5 * MS, said()),
-            (25 * MS, Seen::Heard),
+            (25 * MS, Seen::Heard(things_said(&confirming))),
             (26 * MS, Seen::Told),
             (27 * MS, Seen::Told),
             (35 * MS, said()),
@@ -101,7 +113,7 @@ mod tests {
         let trace = Trace::of(seen, 1);
         let steps: Vec<(usize, Duration, bool)> =
             trace.steps.iter().map(|step| (step.heard, step.after, step.does == Does::Tell)).collect();
-        assert_eq!(steps, [(0, 5 * MS, false), (1, MS, true), (1, 9 * MS, false)]);
+        assert_eq!(steps, [(0, 5 * MS, false), (3, MS, true), (3, 9 * MS, false)]);
         assert_eq!((trace.tokens(), trace.frames(), trace.edge_time()), (1, 2, 15 * MS));
     }
 }

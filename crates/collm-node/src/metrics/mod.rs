@@ -118,7 +118,7 @@ pub const METRICS: &[Metric] = &[
         "collm_round_trip_seconds",
         &[],
         SECONDS,
-        "from an ask to its answer, without what the cloud spent computing or queueing",
+        "from an ask to its answer, without what the cloud spent computing or queueing; of asks that are answered together, the oldest",
     ),
     gauges("collm_link_state", &["state"], "1 for what is known of the way to the cloud, 0 for what it is not"),
     counts("collm_connections_total", &[], "streams opened to the cloud"),

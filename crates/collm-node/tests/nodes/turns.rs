@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use collm_core::{
+    blocks::Blocks,
     cloud::CloudConfig,
     edge::{EdgeConfig, FinishReason, Request},
     ids::TokenId,
@@ -18,7 +19,11 @@ use crate::world::{
 
 /// An edge that keeps sessions for longer than any test takes.
 async fn keeping_edge(cloud: &RunningCloud) -> EdgeHandle {
-    edge_with(EdgeConfig { keep: Duration::from_secs(600), ..edge_config() }, Some(cloud.url())).await
+    keeping_edge_of(cloud, edge_config().blocks).await
+}
+
+async fn keeping_edge_of(cloud: &RunningCloud, blocks: Blocks) -> EdgeHandle {
+    edge_with(EdgeConfig { keep: Duration::from_secs(600), blocks, ..edge_config() }, Some(cloud.url())).await
 }
 
 /// The next turn of a conversation: the prompt, its answer, and something new.
@@ -29,8 +34,18 @@ fn follow_up(before: &Request, told: &[TokenId], number: u32) -> Request {
 
 #[tokio::test]
 async fn a_follow_up_computes_and_uploads_only_what_is_new() {
+    // Of a prompt of 20 and an answer as long.
+    goes_on_from(Blocks::new(8, 0), 16).await;
+}
+
+#[tokio::test]
+async fn before_the_first_block_a_follow_up_goes_on_from_the_answer() {
+    goes_on_from(Blocks::new(8, 64), 39).await;
+}
+
+async fn goes_on_from(blocks: Blocks, kept_positions: u32) {
     let cloud = RunningCloud::start().await;
-    let (keeping, forgetful) = (keeping_edge(&cloud).await, edge_of(Some(cloud.url())).await);
+    let (keeping, forgetful) = (keeping_edge_of(&cloud, blocks).await, edge_of(Some(cloud.url())).await);
     for mode in [Mode::Collaborative, Mode::Exact, Mode::Standalone] {
         let short = |request: Request| Request { tokens_max: 20, ..request };
         let first = short(request(1, mode));
@@ -46,10 +61,9 @@ async fn a_follow_up_computes_and_uploads_only_what_is_new() {
             _ => {}
         }
         let [kept, fresh] = [kept, fresh].map(|ended| ended.finished);
-        // Blocks of 8 of a prompt of 20.
-        assert_eq!((kept.stats.cached_tokens, fresh.stats.cached_tokens), (16, 0), "{mode:?}");
+        assert_eq!((kept.stats.cached_tokens, fresh.stats.cached_tokens), (kept_positions, 0), "{mode:?}");
         if mode != Mode::Standalone {
-            assert_eq!(kept.stats.positions_uploaded + 16, fresh.stats.positions_uploaded, "{mode:?}");
+            assert_eq!(kept.stats.positions_uploaded + kept_positions, fresh.stats.positions_uploaded, "{mode:?}");
             assert_eq!((kept.stats.connections, fresh.stats.connections), (0, 1), "the stream is the same");
             assert!(kept.traffic.bytes_up < fresh.traffic.bytes_up);
         }

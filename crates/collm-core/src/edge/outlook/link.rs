@@ -16,7 +16,7 @@ pub struct LinkEstimate {
     /// Bytes a second from the edge to the cloud. At least so many: a link that was never full may be faster. `None` before
     /// enough was uploaded at once.
     pub bytes_per_second: Option<u64>,
-    /// Time that an ask waits in the cloud before its batch begins.
+    /// Time that an ask waits in the cloud before its batch begins; of those that are answered together, the oldest.
     pub queued: Option<Duration>,
     /// The cloud's engine time for an ask.
     pub compute: Option<Duration>,
@@ -25,8 +25,10 @@ pub struct LinkEstimate {
 /// What one answer says about the link.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::edge) struct Passage {
-    /// From the ask to the answer.
+    /// From the oldest ask that it is about to the answer.
     pub(in crate::edge) after: Duration,
+    /// Asks that it is about; at least one.
+    pub(in crate::edge) asks: u32,
     pub(in crate::edge) compute: Duration,
     pub(in crate::edge) queued: Duration,
     /// What was on its way up; with the ask still on its way to a connection, the time is not the network's.
@@ -72,9 +74,9 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn passed(&mut self, passage: Passage) {
-        let Passage { after, compute, queued, flight } = passage;
+        let Passage { after, asks, compute, queued, flight } = passage;
         self.queued.add(queued);
-        self.compute.add(compute);
+        self.compute.add(compute / asks.max(1));
         let Some(flight) = flight else { return };
         let network = after.saturating_sub(compute + queued);
         if flight.bytes >= RATE_BYTES_MIN {
@@ -119,7 +121,7 @@ mod tests {
     /// An ask over a link of 20 ms and 1 MB/s after uploading so many bytes at once; the cloud takes 10 ms.
     fn passage(bytes: u64) -> Passage {
         let after = ms(20 + 10 + bytes / 1000);
-        Passage { after, compute: ms(7), queued: ms(3), flight: Some(Flight { bytes, lasted: after }) }
+        Passage { after, asks: 1, compute: ms(7), queued: ms(3), flight: Some(Flight { bytes, lasted: after }) }
     }
 
     #[test]

@@ -28,10 +28,15 @@ impl Session {
 
     /// Sends what this stream's cloud does not have, if it is to have it by itself and the stream is ready.
     pub(super) fn upload_rest(&mut self, around: &mut Surroundings<'_>) {
-        let by_itself = matches!(self.request.mode, Mode::Collaborative | Mode::Exact);
-        if by_itself && !self.request.without.uploads_late() && self.uplink.can_send() {
+        if self.uploads_by_itself() {
             self.send_positions(around);
         }
+    }
+
+    /// Whether what is computed goes up as it comes.
+    pub(super) fn uploads_by_itself(&self) -> bool {
+        let by_itself = matches!(self.request.mode, Mode::Collaborative | Mode::Exact);
+        by_itself && !self.request.without.uploads_late() && self.uplink.can_send()
     }
 
     /// Asks for the next token. The guess, if there is one, is the next token for the time being.
@@ -149,8 +154,8 @@ impl Session {
             return self.break_off("a token outside the vocabulary", around);
         }
         let asked = self.is_answer_to_asks(&answer, around.config);
-        let follows = matches!(self.phase, Phase::Following(_)) && answer.position == self.last_position();
-        if !asked && !(follows && answer.confirmed.is_empty()) {
+        let is_next = answer.confirmed.is_empty() && answer.position == self.last_position();
+        if !asked && !(is_next && matches!(self.phase, Phase::Following(_))) {
             return self.break_off("an answer to a question that was not asked", around);
         }
         around.breaker.prove();
@@ -177,35 +182,23 @@ impl Session {
         let Answer { compute, queued, .. } = answer;
         self.stop_waiting(around.now, compute + queued);
         let flight = Some(flight).filter(|_| oldest.direct);
-        around.outlook.passed(Passage { after: around.now - oldest.since, compute, queued, flight });
+        let asks = answer.asks() as u32;
+        around.outlook.passed(Passage { after: around.now - oldest.since, asks, compute, queued, flight });
         self.learn_of_cloud(oldest.first.then_some(answer.position), &answer, around);
         // The oldest is the one that was waited for.
         let mut spent = Some((answer.rows, compute));
         for Confirmed { confidence, log_probs } in answer.confirmed {
-            let Some(ask) = self.asks.pop_front() else { return };
+            let ask = self.asks.pop_front().expect("checked by the caller");
             let token = ask.guess.expect("checked by the caller").token;
             let scored = Scored { choice: Choice { token, confidence }, log_probs };
-            self.ask_answered(ask, scored, spent.take(), around);
+            self.drafts[0] = self.decided(ask, scored, spent.take(), around);
+            if !self.settle(around) {
+                return;
+            }
         }
-        let Some(ask) = self.asks.pop_front() else { return };
+        let ask = self.asks.pop_front().expect("checked by the caller");
         let choice = Choice { token: answer.token, confidence: answer.confidence };
-        self.ask_answered(ask, Scored { choice, log_probs: answer.log_probs }, spent, around);
-    }
-
-    /// What was spent on it, as rows and compute time, is told of the oldest of a run.
-    fn ask_answered(
-        &mut self,
-        ask: OpenAsk,
-        scored: Scored,
-        spent: Option<(u32, Duration)>,
-        around: &mut Surroundings<'_>,
-    ) {
-        let choice = scored.choice;
-        let round_trip = around.now - ask.since;
-        around.outlook.answered(round_trip, ask.guess.map(|guess| (guess.confidence, guess.token == choice.token)));
-        self.learn_of_asking(ask, choice, spent.unwrap_or_default(), around);
-        let sure = ask.guess.map(|guess| guess.confidence);
-        let answered = Draft::of_cloud(scored, Some(round_trip), ask.policy, sure);
+        let answered = self.decided(ask, Scored { choice, log_probs: answer.log_probs }, spent, around);
         match ask.guess {
             Some(guess) if guess.token == choice.token => {
                 self.drafts[0] = answered;
@@ -216,6 +209,22 @@ impl Session {
             Some(_) => self.roll_back(ask.position, answered, around),
             None => self.go_on_with(answered, around),
         }
+    }
+
+    /// The cloud's token after an ask. What was spent on it, as rows and compute time, is told of the oldest of a run.
+    fn decided(
+        &self,
+        ask: OpenAsk,
+        scored: Scored,
+        spent: Option<(u32, Duration)>,
+        around: &mut Surroundings<'_>,
+    ) -> Draft {
+        let choice = scored.choice;
+        let round_trip = around.now - ask.since;
+        around.outlook.answered(round_trip, ask.guess.map(|guess| (guess.confidence, guess.token == choice.token)));
+        self.learn_of_asking(ask, choice, spent.unwrap_or_default(), around);
+        let sure = ask.guess.map(|guess| guess.confidence);
+        Draft::of_cloud(scored, Some(round_trip), ask.policy, sure)
     }
 
     /// What an answer says about what the cloud takes for a position. What led to the first, about this position, was the prompt, and what

@@ -342,8 +342,17 @@ impl Session {
         complete && has_something && config.keep > Duration::ZERO && self.length_to_keep(config) > 0
     }
 
+    /// All that was computed before the first block, of the answer, too; then whole blocks of the prompt. Nothing was computed of the last
+    /// token.
     fn length_to_keep(&self, config: &EdgeConfig) -> u32 {
-        config.blocks.border_before(self.stats.prompt_tokens)
+        let computed = self.next_to_commit() - 1;
+        let length = config.blocks.cut_before(self.stats.prompt_tokens).max(computed.min(config.blocks.first()));
+        match self.phase {
+            // Nobody will hear what a job under way comes to.
+            Phase::Computing(Rows::First(_)) => length.min(self.first_filled),
+            Phase::Computing(Rows::Second(_)) => length.min(self.second_filled),
+            Phase::Standing(_) | Phase::Following(_) | Phase::Scoring(_) => length,
+        }
     }
 
     /// After the last event: forgets all but what a follow-up can use.
@@ -352,9 +361,15 @@ impl Session {
         self.epoch.0 += 1;
         self.forget_from(Position(length), around);
         self.uplink.park(around.now, self.epoch, length, around.out);
-        let Self { request, tokens, slot, first_filled, second_filled, epoch, uplink, .. } = self;
-        let ground = Ground { slot, first_filled, second_filled, epoch, uplink };
-        Parked { mode: request.mode, tells_tokens: request.tells_tokens(), tokens, ground, since: around.now }
+        let Self { request, stats, tokens, slot, first_filled, second_filled, epoch, uplink, .. } = self;
+        Parked {
+            mode: request.mode,
+            tells_tokens: request.tells_tokens(),
+            prompt_tokens: stats.prompt_tokens,
+            tokens,
+            ground: Ground { slot, first_filled, second_filled, epoch, uplink },
+            since: around.now,
+        }
     }
 
     /// After the last event: forgets everything, on both sides. Returns the slot.

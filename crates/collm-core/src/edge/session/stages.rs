@@ -4,7 +4,7 @@
 
 use super::{Phase, Rows, Session, Surroundings, second_source};
 use crate::{
-    edge::{FinishReason, Job, JobOutcome, Source, Stage, batch::Took},
+    edge::{EdgeConfig, FinishReason, Job, JobOutcome, Source, Stage, batch::Took},
     ids::Position,
     policy::{Decision, Mode, Scope, Threshold},
     sampling::Scoring,
@@ -28,8 +28,7 @@ impl Session {
 
     pub(super) fn run_first(&mut self, around: &mut Surroundings<'_>) {
         let first = self.first_filled;
-        let rows_max = around.config.first_stage_rows(first, self.encoding_in_use().is_some());
-        let rows = (self.length() - first).min(rows_max);
+        let rows = self.first_rows(around.config);
         let is_last = first + rows == self.length();
         if is_last {
             self.steer(around);
@@ -41,6 +40,19 @@ impl Session {
         let scope = threshold.map_or(Scope::Full, |threshold| self.scope(threshold, false));
         self.phase = Phase::Computing(Rows::First(rows));
         self.compute(Job { slot: self.slot, stage, first: Position(first), scores, scope }, around);
+    }
+
+    /// Rows of the next job of the first stage.
+    fn first_rows(&self, config: &EdgeConfig) -> u32 {
+        let cloud_waits = self.encoding_in_use().is_some() && self.uploads_by_itself();
+        let is_early = self.first_filled < config.blocks.first();
+        let rows_max = if cloud_waits && is_early { config.first_job_rows.max(1) } else { config.job_rows_max };
+        self.piece(self.first_filled, self.length(), rows_max.min(config.job_rows_max), config)
+    }
+
+    /// Rows of a job that ends where the text may be cut.
+    fn piece(&self, from: u32, to: u32, rows_max: u32, config: &EdgeConfig) -> u32 {
+        config.blocks.piece(from, to, self.stats.prompt_tokens, rows_max)
     }
 
     pub(super) fn first_done(&mut self, rows: u32, outcome: JobOutcome, took: Took, around: &mut Surroundings<'_>) {
@@ -84,7 +96,7 @@ impl Session {
 
     pub(super) fn run_second(&mut self, around: &mut Surroundings<'_>) {
         let first = self.second_filled;
-        let rows = (self.first_filled - first).min(around.config.job_rows_max);
+        let rows = self.piece(first, self.first_filled, around.config.job_rows_max, around.config);
         let mut scores: Vec<Scoring> = self.prompt_scorings(first, rows).collect();
         if first + rows == self.length() && !self.needs_no_second() {
             scores.push(self.scoring());
