@@ -155,7 +155,8 @@ impl Session {
         }
         let asked = self.is_answer_to_asks(&answer, around.config);
         let is_next = answer.confirmed.is_empty() && answer.position == self.last_position();
-        if !asked && !(is_next && matches!(self.phase, Phase::Following(_))) {
+        let generated = is_next && matches!(self.phase, Phase::Following(_));
+        if !(asked || generated) {
             return self.break_off("an answer to a question that was not asked", around);
         }
         around.breaker.prove();
