@@ -128,9 +128,7 @@ fn sure_tokens_wait_for_nothing() {
 fn the_upload_runs_beside_the_second_stage() {
     let world = played(quiet().asking(0, unsure(1)));
     let uploads = moments(&world, |entry| matches!(entry, Entry::Transmitted(_, ToCloud::States { .. })));
-    let is_second =
-        |entry: &Entry| matches!(entry, Entry::JobStarted(_, job) if matches!(job.stage, Stage::Second { .. }));
-    assert_eq!(uploads, moments(&world, is_second), "states leave when the second stage begins, not when it ends");
+    assert_eq!(uploads, moments(&world, begins_second), "states leave when the second stage begins, not when it ends");
     assert_eq!(uploads.len(), 16);
 }
 
@@ -157,11 +155,14 @@ fn a_prompt_begins_with_small_pieces_where_the_cloud_waits_for_them() {
     assert_eq!(moments(&played(plan), first)[..2], [ms(0), ms(7)], "nobody waits: six rows, then two");
 }
 
+/// The second stage begins for some positions.
+fn begins_second(entry: &Entry) -> bool {
+    matches!(entry, Entry::JobStarted(_, job) if matches!(job.stage, Stage::Second { .. }))
+}
+
 /// When states went up, and how many, until the second stage began.
 fn uploads_of_prompt(world: &World) -> Vec<(Duration, u32)> {
-    let is_second =
-        |entry: &Entry| matches!(entry, Entry::JobStarted(_, job) if matches!(job.stage, Stage::Second { .. }));
-    let first_second = moments(world, is_second)[0];
+    let first_second = moments(world, begins_second)[0];
     let upload = |(at, entry): &(Time, Entry)| match entry {
         Entry::Transmitted(_, ToCloud::States { block, .. }) => Some((at.0, block.rows())),
         _ => None,
