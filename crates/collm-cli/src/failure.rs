@@ -4,9 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::Error;
 
-use crate::ui::{
-    colour::{ERROR, Painted},
-    print::PrintError,
+use crate::{
+    settings::Unusable,
+    ui::{
+        colour::{ERROR, Painted},
+        print::PrintError,
+    },
 };
 
 /// The arguments contradict each other in a way that only shows once they are settled.
@@ -20,7 +23,12 @@ pub(crate) fn usage<T>(message: impl Into<String>) -> anyhow::Result<T> {
 }
 
 /// Prints the failure and its causes; 2 for wrong usage, 1 for everything else. That nobody reads on is none.
-pub(crate) fn report(error: &Error) -> ExitCode {
+pub(crate) fn report(error: Error) -> ExitCode {
+    let error = match error.downcast::<Unusable>() {
+        Ok(Unusable::Settings(usage)) => usage.into(),
+        Ok(unusable @ Unusable::Arguments { .. }) => return unusable.report(),
+        Err(other) => other,
+    };
     if let Some(PrintError::Unread) = error.downcast_ref::<PrintError>() {
         return ExitCode::SUCCESS;
     }

@@ -41,6 +41,6 @@ fn main() -> ExitCode {
     let progress = ProgressMode::detect(cli.quiet);
     match process::die_with_parent_if_asked().and_then(|()| commands::run(cli.command, progress, cli.verbose > 0)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure::report(&error),
+        Err(error) => failure::report(error),
     }
 }

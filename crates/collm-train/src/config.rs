@@ -13,6 +13,8 @@ pub struct HealConfig {
     pub rank: usize,
     /// Whether the exit gets an affine map behind its norm.
     pub map: bool,
+    /// Inner width of the MLP that the exit gets beside its map, or beside its norm alone; 0 is none.
+    pub mlp: usize,
     /// Ascending token ids that the loss tells apart, which makes it cheaper; `None` is the whole vocabulary.
     pub classes: Option<Vec<u32>>,
     /// Type that the tail's matrices will be stored as where their rows allow it, to learn with its rounding in place; `None` is what each
@@ -41,6 +43,7 @@ impl HealConfig {
             tail,
             rank: 16,
             map: false,
+            mlp: 0,
             classes: None,
             quantize: None,
             learning_rate: 1e-3,

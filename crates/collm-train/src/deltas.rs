@@ -3,7 +3,7 @@
 use crate::ExitMap;
 use crate::layer::{GAINS, MATRICES};
 use crate::parameters::{Parameter, find, tail_name};
-use crate::tail::{EXIT_MAP, EXIT_MAP_BIAS, EXIT_NORM};
+use crate::tail::{EXIT_MAP, EXIT_MAP_BIAS, EXIT_MLP_DOWN, EXIT_MLP_UP, EXIT_NORM};
 
 /// A low-rank delta: row `o` of the merged matrix is `W[o] + sum over r of b[o][r] * a[r]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +38,19 @@ pub struct ExitDelta {
     pub norm: Vec<f32>,
     /// Affine map behind the norm.
     pub map: Option<ExitMap>,
+    /// What is added to the map's result, or to the norm's.
+    pub mlp: Option<ExitMlp>,
+}
+
+/// An MLP behind an exit's norm: `down * silu(up * x)`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExitMlp {
+    /// Inner width.
+    pub hidden: usize,
+    /// `hidden` rows, as long as a state.
+    pub up: Vec<f32>,
+    /// A row of `hidden` values for each value of a state.
+    pub down: Vec<f32>,
 }
 
 /// Everything that was learnt.
@@ -67,6 +80,11 @@ impl Deltas {
             exit: ExitDelta {
                 norm: values(EXIT_NORM).expect("made for every tail"),
                 map: values(EXIT_MAP).zip(values(EXIT_MAP_BIAS)).map(|(weight, bias)| ExitMap { weight, bias }),
+                mlp: find(parameters, EXIT_MLP_UP).zip(values(EXIT_MLP_DOWN)).map(|(up, down)| ExitMlp {
+                    hidden: up.dims[0],
+                    up: up.values.clone(),
+                    down,
+                }),
             },
         }
     }

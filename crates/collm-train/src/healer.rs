@@ -118,16 +118,23 @@ impl<'a> Healer<'a> {
         Ok(Score::joined(scores))
     }
 
-    /// The states after the tail's last layer, of one sequence of states that enter it.
-    pub fn run(&mut self, states: &[f32]) -> Result<Vec<f32>, HealError> {
-        let width = self.tail.width();
-        if states.is_empty() || !states.len().is_multiple_of(width) {
-            return Err(HealError::Piece(format!("{} values are not states of width {width}", states.len())));
-        }
+    /// The same pieces of the states after the tail's last layer: what its exit alone can learn from.
+    pub fn pass(&mut self, pieces: &[Piece]) -> Result<Vec<Piece>, HealError> {
+        let works = self.works(pieces)?;
         let variables = Variables::new(&self.state.parameters)?;
         self.merge()?;
-        let batch = Batch::new(std::iter::once(states), width)?;
-        Ok(self.tail.states(&batch, self.merged(), &variables, false)?.flatten_all()?.to_vec1()?)
+        let passed = self.workers.map(&works, |work| {
+            let states = self.tail.states(&work.batch, self.merged(), &variables, false)?;
+            Ok::<Vec<f32>, HealError>(states.flatten_all()?.to_vec1()?)
+        });
+        let passed: Vec<Vec<f32>> = passed.into_iter().collect::<Result<_, _>>()?;
+        let mut rest = &passed.concat()[..];
+        let after = |piece: &Piece| {
+            let (states, later) = rest.split_at(piece.states().len());
+            rest = later;
+            piece.with_states(states.to_vec()).map_err(|error| HealError::Piece(error.to_string()))
+        };
+        pieces.iter().map(after).collect()
     }
 
     /// What was learnt so far.

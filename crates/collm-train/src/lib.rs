@@ -36,7 +36,7 @@ mod weights;
 mod workers;
 
 pub use config::HealConfig;
-pub use deltas::{Deltas, ExitDelta, LayerDelta, LowRank};
+pub use deltas::{Deltas, ExitDelta, ExitMlp, LayerDelta, LowRank};
 pub use error::{CheckpointError, HealError, PieceError};
 pub use gate::{FittedGate, GateExample, fit_gate};
 pub use healer::{Healer, StepReport};

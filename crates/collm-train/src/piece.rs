@@ -23,7 +23,7 @@ pub struct Piece {
 }
 
 impl Piece {
-    /// `states` are the hidden states that enter the tail, `width` values a position; `weights` say how much each position
+    /// `states` are the hidden states that enter what learns, `width` values a position; `weights` say how much each position
     /// matters (0 not at all).
     pub fn new(width: usize, states: Vec<f32>, candidates: Candidates, weights: Vec<f32>) -> Result<Self, PieceError> {
         let positions = weights.len();
@@ -65,6 +65,11 @@ impl Piece {
     /// The states, position after position.
     pub fn states(&self) -> &[f32] {
         &self.states
+    }
+
+    /// The same sequence at another place in the network: as many states, as wide.
+    pub(crate) fn with_states(&self, states: Vec<f32>) -> Result<Self, PieceError> {
+        Self::new(self.width, states, self.candidates.clone(), self.weights.clone())
     }
 
     /// How much each position matters.

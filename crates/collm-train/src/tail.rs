@@ -1,4 +1,4 @@
-//! The network that learns: the tail's layers and the exit's norm, over frozen weights.
+//! The network that learns: the tail's layers and the exit's head, over frozen weights.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,10 +18,13 @@ use crate::tape::{LayerOperation, NormOperation, Variables};
 use crate::weights::{self, Converter};
 use crate::workers::Workers;
 
-/// The exit's norm gain `[width]`, and its affine map: `[width, width]` and `[width]`.
+/// The exit's norm gain `[width]`, its affine map, `[width, width]` and `[width]`, and its MLP, `[hidden, width]` and
+/// `[width, hidden]`.
 pub(crate) const EXIT_NORM: &str = "exit.norm.weight";
 pub(crate) const EXIT_MAP: &str = "exit.map.weight";
 pub(crate) const EXIT_MAP_BIAS: &str = "exit.map.bias";
+pub(crate) const EXIT_MLP_UP: &str = "exit.mlp.up.weight";
+pub(crate) const EXIT_MLP_DOWN: &str = "exit.mlp.down.weight";
 
 /// A matrix of the model.
 #[derive(Debug)]
@@ -98,7 +101,8 @@ impl Tail {
         for (index, (layer, source)) in self.layers.iter().zip(&config.tail).enumerate() {
             for (stem, matrix) in MATRICES.iter().zip(&layer.matrices) {
                 let dims = [matrix.values.rows(), matrix.values.columns()];
-                parameters.extend(delta((index, stem), dims, config.rank, &mut random));
+                let names = ["a", "b"].map(|part| tail_name(index, &format!("{stem}.weight.{part}")));
+                parameters.extend(silent(names, Some(index), dims, config.rank, &mut random));
             }
             for gain in GAINS {
                 let values = weights::vector(file, &LayerName::Block(*source).tensor(gain));
@@ -109,6 +113,10 @@ impl Tail {
         parameters.push(Parameter::vector(EXIT_NORM.into(), None, norm));
         if config.map {
             parameters.extend(identity(self.width()));
+        }
+        if config.mlp > 0 {
+            let names = [EXIT_MLP_UP, EXIT_MLP_DOWN].map(str::to_owned);
+            parameters.extend(silent(names, None, [self.width(); 2], config.mlp, &mut random));
         }
         parameters
     }
@@ -170,10 +178,12 @@ impl Tail {
     pub(crate) fn exit(&self, states: &Tensor, variables: &Variables) -> candle_core::Result<Tensor> {
         let gain = variables.of(EXIT_NORM).expect("made for every tail");
         let normed = states.apply_op2(gain, NormOperation(self.norm()))?;
-        match variables.of(EXIT_MAP).zip(variables.of(EXIT_MAP_BIAS)) {
-            Some((map, bias)) => normed.matmul(&map.t()?)?.broadcast_add(bias),
-            None => Ok(normed),
-        }
+        let mapped = match variables.of(EXIT_MAP).zip(variables.of(EXIT_MAP_BIAS)) {
+            Some((map, bias)) => normed.matmul(&map.t()?)?.broadcast_add(bias)?,
+            None => normed.clone(),
+        };
+        let Some((up, down)) = variables.of(EXIT_MLP_UP).zip(variables.of(EXIT_MLP_DOWN)) else { return Ok(mapped) };
+        mapped + normed.matmul(&up.t()?)?.silu()?.matmul(&down.t()?)?
     }
 
     fn norm(&self) -> RmsNorm {
@@ -223,23 +233,18 @@ impl Frozen {
     }
 }
 
-/// A delta that changes nothing yet: `a` spreads what comes in over its rank, `b` is 0.
-fn delta(
-    (layer, stem): (usize, &str),
+/// Two matrices, one after the other, that add nothing yet: the first spreads what comes in over the rank, the second is 0.
+fn silent(
+    [first, second]: [String; 2],
+    layer: Option<usize>,
     [out, input]: [usize; 2],
     rank: usize,
     random: &mut fastrand::Rng,
 ) -> [Parameter; 2] {
     let spread = (3.0 / input as f32).sqrt();
-    let a = (0..rank * input).map(|_| (random.f32() * 2.0 - 1.0) * spread).collect();
-    let part = |part: &str, dims, values| Parameter {
-        name: tail_name(layer, &format!("{stem}.weight.{part}")),
-        layer: Some(layer),
-        dims,
-        values,
-        decays: true,
-    };
-    [part("a", [rank, input], a), part("b", [out, rank], vec![0.0; out * rank])]
+    let spreading = (0..rank * input).map(|_| (random.f32() * 2.0 - 1.0) * spread).collect();
+    let matrix = |name, dims, values| Parameter { name, layer, dims, values, decays: true };
+    [matrix(first, [rank, input], spreading), matrix(second, [out, rank], vec![0.0; out * rank])]
 }
 
 /// An affine map that changes nothing yet.

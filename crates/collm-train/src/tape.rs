@@ -1,4 +1,4 @@
-//! What candle differentiates: a tape of layers, the exit's norm and its map, with the parameters as variables.
+//! What candle differentiates: a tape of layers and of the exit's norm, map and MLP, with the parameters as variables.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

@@ -69,7 +69,11 @@ fn states_are_those_of_the_engine() {
         let file = model(folder.path(), &synthetic);
         let [lower, expected] = engine_states(&file, 150);
         let mut healer = Healer::new(&file, &GgmlRequantize, config(&file)).unwrap();
-        let found = healer.run(&lower).unwrap();
+        let candidates = Candidates { per_position: 1, ids: vec![0; 150], log_probabilities: vec![0.0; 150] };
+        let whole = Piece::new(file.hyperparameters().width as usize, lower, candidates, vec![1.0; 150]).unwrap();
+        // Two sequences together: neither sees the other.
+        let passed = healer.pass(&[piece(&file, 20, 1), whole]).unwrap();
+        let found = passed[1].states();
         let off: f32 = found.iter().zip(&expected).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt();
         let size: f32 = expected.iter().map(|value| value.powi(2)).sum::<f32>().sqrt();
         assert!(off < 1e-3 * size, "{architecture}: off by {} of its size", off / size);
@@ -94,6 +98,29 @@ fn the_loss_falls_and_agreement_rises() {
     assert!(deltas.exit.map.is_some());
     let query = &deltas.layers[0].low_rank[0];
     assert_eq!((query.suffix.as_str(), query.rank, query.a.len(), query.b.len()), ("attn_q.weight", 4, 4 * 64, 64 * 4));
+}
+
+/// No tail, whose gains alone are too few for candidates that depend on nothing.
+#[test]
+fn an_mlp_and_a_map_learn_what_a_norm_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = llama(folder.path());
+    let pieces = [piece(&file, 40, 1)];
+    let healed = |config: HealConfig| {
+        let mut healer = Healer::new(&file, &GgmlRequantize, HealConfig { tail: Vec::new(), ..config }).unwrap();
+        for step in 0..60 {
+            healer.step(&pieces, f64::from(step) / 60.0).unwrap();
+        }
+        (healer.evaluate(&pieces).unwrap().agreement, healer.deltas().exit)
+    };
+    let (norm, exit) = healed(config(&file));
+    assert_eq!((exit.map, exit.mlp), (None, None));
+    for (map, mlp) in [(false, 96), (true, 0), (true, 96)] {
+        let (agreement, exit) = healed(HealConfig { map, mlp, ..config(&file) });
+        assert!(agreement > norm + 0.3, "map {map}, mlp {mlp}: {agreement} where a norm has {norm}");
+        let mlp_values = exit.mlp.map_or(0, |mlp| mlp.up.len() + mlp.down.len());
+        assert_eq!((exit.map.is_some(), mlp_values), (map, 2 * mlp * 64));
+    }
 }
 
 #[test]
@@ -146,11 +173,16 @@ fn checkpoints_of_other_runs_are_refused() {
     let path = folder.path().join("checkpoint.safetensors");
     let start = |config| Healer::new(&file, &GgmlRequantize, config).unwrap();
     start(config(&file)).save(&path).unwrap();
-    for other in [HealConfig { rank: 5, ..config(&file) }, HealConfig { map: true, ..config(&file) }] {
+    let config = config(&file);
+    for other in [
+        HealConfig { rank: 5, ..config.clone() },
+        HealConfig { map: true, ..config.clone() },
+        HealConfig { mlp: 8, ..config.clone() },
+    ] {
         assert!(matches!(start(other).resume(&path), Err(CheckpointError::Other { .. })));
     }
     std::fs::write(&path, "no such thing").unwrap();
-    assert!(matches!(start(config(&file)).resume(&path), Err(CheckpointError::Read { .. })));
+    assert!(matches!(start(config).resume(&path), Err(CheckpointError::Read { .. })));
 }
 
 #[test]

@@ -94,30 +94,42 @@ pub(crate) struct TuneArgs {
     pub(crate) out: Option<PathBuf>,
 
     /// Keep the tail and what it learnt from this file of exits, and fit everything else anew
-    #[arg(long, value_name = "FILE", requires = "out", conflicts_with_all = ["heal", "upload_at", "tail_type"], group = "fitted", help_heading = "Fitting")]
+    #[arg(long, value_name = "FILE", requires = "out", conflicts_with_all = ["learning", "upload_at", "tail_type"], group = "fitted", help_heading = "Fitting")]
     pub(crate) refit: Option<PathBuf>,
 
     /// Share of the tokens emitted at an exit that shall be the whole model's, which thresholds promise
     #[arg(long, value_name = "0..1", default_value_t = 0.97, requires = "out", help_heading = "Fitting")]
     pub(crate) target_agreement: f64,
 
-    /// Let the tail's layers learn what the layers that it lacks did
-    #[arg(long, requires = "out", help_heading = "Fitting")]
+    /// Let the tail's layers learn what the layers that it lacks did, and the head of the exit after them along
+    #[arg(long, requires = "out", group = "learning", help_heading = "Fitting")]
     pub(crate) heal: bool,
 
-    /// How long to heal, at most; a run that was stopped goes on from its checkpoint in the work folder
-    #[arg(long, value_name = "TIME", default_value = "45m", value_parser = humantime::parse_duration, requires = "heal", help_heading = "Fitting")]
+    /// Let the head of the exit after the tail learn alone, which is several times as fast
+    #[arg(long, requires = "out", group = "learning", help_heading = "Fitting")]
+    pub(crate) fit_head: bool,
+
+    /// How long to learn, at most; a run that was stopped goes on from its checkpoint in the work folder
+    #[arg(long, value_name = "TIME", default_value = "45m", value_parser = humantime::parse_duration, requires = "learning", help_heading = "Fitting")]
     pub(crate) budget: Duration,
 
-    /// Tokens that healing tells apart, the most frequent ones: fewer are faster
-    #[arg(long, value_name = "N", default_value_t = 12_288, value_parser = clap::value_parser!(u32).range(1..), requires = "heal", help_heading = "Fitting")]
+    /// Tokens that learning tells apart, the most frequent ones: fewer are faster
+    #[arg(long, value_name = "N", default_value_t = 12_288, value_parser = clap::value_parser!(u32).range(1..), requires = "learning", help_heading = "Fitting")]
     pub(crate) classes: u32,
 
     /// Rank of the deltas
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256), requires = "heal", help_heading = "Fitting")]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256), requires = "heal", conflicts_with = "fit_head", help_heading = "Fitting")]
     pub(crate) rank: u32,
 
+    /// Give the head an affine map behind its norm
+    #[arg(long, requires = "learning", help_heading = "Fitting")]
+    pub(crate) map: bool,
+
+    /// Give the head an MLP of this inner width behind its norm, beside the map; 0 is none
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=8192), requires = "learning", help_heading = "Fitting")]
+    pub(crate) mlp: u32,
+
     /// Highest learning rate
-    #[arg(long, value_name = "RATE", default_value_t = 1e-3, requires = "heal", help_heading = "Fitting")]
+    #[arg(long, value_name = "RATE", default_value_t = 1e-3, requires = "learning", help_heading = "Fitting")]
     pub(crate) learning_rate: f32,
 }

@@ -188,7 +188,7 @@ impl Unusable {
     /// Says what is wrong, or the help that was asked for; the exit code of the program.
     pub(crate) fn report(self) -> std::process::ExitCode {
         let (error, notes) = match self {
-            Self::Settings(usage) => return crate::failure::report(&usage.into()),
+            Self::Settings(usage) => return crate::failure::report(usage.into()),
             Self::Arguments { error, notes } => (error, notes),
         };
         // Where it cannot be printed, the exit code still tells.

@@ -119,6 +119,9 @@ fn mistakes_in_the_file_are_wrong_usage_with_the_nearest_name() {
     let output = settings.run(&["ls"], &[]);
     assert!(stderr(&output).contains("did you mean threads?"), "{}", stderr(&output));
     assert_eq!(output.status.code(), Some(2));
+    let shown = settings.run(&["config", "show", "edge"], &[]);
+    assert!(stderr(&shown).contains("did you mean threads?"), "{}", stderr(&shown));
+    assert_eq!(shown.status.code(), Some(2));
     assert!(settings.run(&["config", "path"], &[]).status.success(), "this one must work while the file is wrong");
 }
 

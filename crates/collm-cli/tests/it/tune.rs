@@ -1,6 +1,6 @@
 //! `collm tune` from nothing to a file of exits that promises something, in one command.
 
-use collm_model::{Architecture, synthetic::SyntheticModel};
+use collm_model::{Architecture, ExitsFile, synthetic::SyntheticModel};
 use serde_json::Value;
 
 use crate::harness::{run, run_err, run_ok, stderr};
@@ -77,9 +77,34 @@ fn a_tail_is_healed_for_its_budget_and_what_was_learnt_is_kept() {
     assert!(std::fs::read(&out).expect("it was written") == first, "the same checkpoint makes the same exits");
 }
 
+/// The head alone, with everything that it may have: as healing, and nothing of the layers.
+#[test]
+fn a_head_is_fitted_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (model, work, out) = (model(folder.path()), path("work"), path("exits.gguf"));
+    let options = ["--tokens", "4000", "--threads", "1", "--shortlist-rank", "32", "--upload-at", "2", "--tail", "2-4"];
+    let head = ["--fit-head", "--map", "--mlp", "32", "--budget", "2s", "--out", &out];
+    let message = stderr(&run(&[&["tune", &model, "--work", &work][..], &options, &head].concat()));
+    assert!(message.contains("fitting the exit's head (") && !message.contains("healing"), "{message}");
+    let file = ExitsFile::open(std::path::Path::new(&out)).expect("it was written");
+    let holds = |name: &str| file.gguf().tensor(name).is_some();
+    for tensor in ["norm.weight", "map.weight", "map.bias", "mlp.up.weight", "mlp.down.weight"] {
+        assert!(holds(&format!("exit.2.{tensor}")), "{tensor}");
+    }
+    assert!(file.delta(0, "attn_q.weight").is_none());
+}
+
 #[test]
 fn what_to_fit_is_said_once() {
-    for options in [&["--out", "x.gguf"][..], &["--out", "x.gguf", "--tail", "3", "--search-tail"], &["--heal"]] {
+    for options in [
+        &["--out", "x.gguf"][..],
+        &["--out", "x.gguf", "--tail", "3", "--search-tail"],
+        &["--heal"],
+        &["--out", "x.gguf", "--tail", "3", "--heal", "--fit-head"],
+        &["--out", "x.gguf", "--tail", "3", "--fit-head", "--rank", "8"],
+        &["--out", "x.gguf", "--tail", "3", "--mlp", "32"],
+    ] {
         let (message, code) = run_err(&[&["tune", "nowhere.gguf"], options].concat());
         assert_eq!(code, 2, "{options:?}: {message}");
     }

@@ -254,8 +254,9 @@ impl Context {
         end.min(self.blocks.reach(self.computed, self.prompt)) - self.computed
     }
 
-    /// Rows to compute next while nothing is asked: what there is of the prompt before its first block, a whole block of it, or what there
-    /// is of the answer and of the block that it begins in. The newest position would be computed again if it were asked about, unless its answer is foreseen.
+    /// Rows to compute next while nothing is asked: what there is of the prompt before its first block, a whole block of it, or what
+    /// there is of the answer and of the block that it begins in. The newest position would be computed again if it were asked about,
+    /// unless its answer is foreseen.
     pub(super) fn rows_ahead(&self, ahead: Ahead) -> u32 {
         if !self.work.is_idle() || ahead == Ahead::Nothing {
             return 0;

@@ -74,8 +74,7 @@ pub struct EdgeConfig {
     pub job_rows_max: u32,
     /// Rows of one job before the first block, where states go up as they come: the smaller it is, the sooner the cloud begins.
     pub first_job_rows: u32,
-    /// How the engine wants prompts cut. What is kept for a follow-up ends where a prompt may be
-    /// cut (invariant 16).
+    /// How the engine wants prompts cut. What is kept for a follow-up ends where a prompt may be cut (invariant 16).
     pub blocks: Blocks,
     /// How long a session is kept for a follow-up after its answer; zero: not at all.
     pub keep: Duration,

@@ -10,6 +10,7 @@ mod exact;
 mod meter;
 mod paper;
 mod rtt;
+mod subject;
 mod uploads;
 
 use crate::{args::BenchCommand, ui::progress::ProgressMode};

@@ -6,12 +6,13 @@ use collm_core::{
 };
 use serde::Serialize;
 
-use super::answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, carry_out, figures, rtt_ms};
+use super::{
+    answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, carry_out, figures, rtt_ms},
+    subject::Subject,
+};
 use crate::{
     args::{AheadChoice, BenchPaperArgs, values::Auto},
-    bars,
-    experiment::fingerprint,
-    prompts,
+    bars, prompts,
     ui::{self, progress::ProgressMode, table},
 };
 
@@ -23,17 +24,10 @@ const BASE: &str = "collaborative 0.8, standing still";
 #[serde(rename_all = "kebab-case")]
 struct Settings<'a> {
     experiment: &'static str,
-    model: &'a str,
-    exits: String,
-    /// What clouds compute while nobody asks, where a way of answering says nothing else.
-    ahead: &'static str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    edge_args: &'a str,
-    prompts: String,
+    #[serde(flatten)]
+    subject: Subject<'a>,
     category: Option<&'a str>,
-    limit: usize,
     slow_limit: usize,
-    max_tokens: u32,
     rtt_ms: f64,
     bandwidth: String,
 }
@@ -76,6 +70,7 @@ fn variants() -> Vec<Variant> {
         together("collaborative 0.8", Auto::Given(Threshold::DEFAULT)),
         together("collaborative 0.9", threshold(0.9)),
         together("collaborative auto", Auto::Auto),
+        together("collaborative auto, f32", Auto::Auto).without(Ablation::HalfPrecision),
         Variant::new("exact", Mode::Exact),
         together("collaborative auto, no asks foreseen", Auto::Auto).with_cloud(AheadChoice::Answers),
         without("without parallel upload", Ablation::ParallelUpload),
@@ -90,15 +85,9 @@ fn variants() -> Vec<Variant> {
 fn settings<'a>(args: &'a BenchPaperArgs, plan: &Plan) -> anyhow::Result<Settings<'a>> {
     Ok(Settings {
         experiment: "paper",
-        model: &args.common.model,
-        exits: args.common.exits_name()?,
-        ahead: AheadChoice::default().name(),
-        edge_args: &args.common.edge_args,
-        prompts: fingerprint(plan.prompts.iter().map(|asked| asked.prompt.as_str()))?,
+        subject: plan.subject(&args.common)?,
         category: args.category.as_deref(),
-        limit: plan.prompts.len(),
         slow_limit: plan.slow_limit,
-        max_tokens: plan.tokens_max,
         rtt_ms: rtt_ms(args.rtt),
         bandwidth: plan.bandwidth.to_string(),
     })
@@ -205,7 +194,7 @@ mod tests {
         assert!(names.contains(BASE));
         // Which part is left out is told to the edge, and only in the mode that has it.
         for variant in variants.iter().filter(|variant| variant.without != Ablation::Nothing) {
-            assert_eq!((variant.mode, variant.ahead), (Mode::Collaborative, false), "{}", variant.name);
+            assert_eq!(variant.mode, Mode::Collaborative, "{}", variant.name);
         }
     }
 

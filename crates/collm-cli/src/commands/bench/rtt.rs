@@ -4,11 +4,13 @@ use collm_core::policy::Mode;
 use collm_stats::crossings;
 use serde::Serialize;
 
-use super::answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, carry_out, figures, rtt_ms, time_ratio};
+use super::{
+    answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, carry_out, figures, rtt_ms, time_ratio},
+    subject::Subject,
+};
 use crate::{
-    args::{AheadChoice, BenchRttArgs, threshold_name},
+    args::{BenchRttArgs, threshold_name},
     chart::{self, Labels, Series, Spacing},
-    experiment::fingerprint,
     prompts,
     ui::{self, progress::ProgressMode, table},
 };
@@ -18,15 +20,8 @@ use crate::{
 #[serde(rename_all = "kebab-case")]
 struct Settings<'a> {
     experiment: &'static str,
-    model: &'a str,
-    exits: String,
-    /// What clouds compute while nobody asks, where a way of answering says nothing else.
-    ahead: &'static str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    edge_args: &'a str,
-    prompts: String,
-    limit: usize,
-    max_tokens: u32,
+    #[serde(flatten)]
+    subject: Subject<'a>,
     rtt_ms: Vec<f64>,
     bandwidth: String,
     threshold: String,
@@ -96,13 +91,7 @@ fn still(plan: &Plan, variant: &Variant) -> Option<&'static str> {
 fn settings<'a>(args: &'a BenchRttArgs, plan: &Plan) -> anyhow::Result<Settings<'a>> {
     Ok(Settings {
         experiment: "rtt",
-        model: &args.common.model,
-        exits: args.common.exits_name()?,
-        ahead: AheadChoice::default().name(),
-        edge_args: &args.common.edge_args,
-        prompts: fingerprint(plan.prompts.iter().map(|asked| asked.prompt.as_str()))?,
-        limit: plan.prompts.len(),
-        max_tokens: plan.tokens_max,
+        subject: plan.subject(&args.common)?,
         rtt_ms: plan.rtts.iter().copied().map(rtt_ms).collect(),
         bandwidth: plan.bandwidth.to_string(),
         threshold: threshold_name(args.threshold),
@@ -165,6 +154,7 @@ fn render(figures: &[Figures]) -> String {
         "first token",
         "to cloud-only",
         "to standing still",
+        "tokens after the first",
         "tokens/round trip",
         "stood still",
         "by the cloud",
@@ -184,6 +174,7 @@ fn cells(figures: &Figures) -> Vec<String> {
         table::number(figures.first_token_ms, 0),
         table::number(figures.time_to_cloud_only, 2),
         table::number(figures.time_to_base, 2),
+        table::number(figures.token_time_to_base, 2),
         table::number(figures.tokens_per_round_trip_waited, 1),
         format!("{:.0} %", 100.0 * figures.waited_share),
         format!("{:.0} %", 100.0 * figures.cloud_token_share),

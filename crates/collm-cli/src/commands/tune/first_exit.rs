@@ -24,7 +24,9 @@ impl Tuning<'_> {
         self.fit_exit1(&mut with)?;
         let exit = self.judge_exit1(&with)?;
         let check = subject.check_share(args);
-        let worth = Worth::of(exit, cost, draft.cut.tail.len(), [check + subject.map_share(), check]);
+        let heads = ExitsFile::from_bytes(with.to_bytes()?)?;
+        let checks = [ExitNumber::One, ExitNumber::Two].map(|exit| check + subject.head_share(&heads, exit));
+        let worth = Worth::of(exit, cost, draft.cut.tail.len(), checks);
         ui::print::line(describe(exit, worth, args.target_agreement))?;
         if worth.pays() {
             self.fit_check(&mut with, ExitNumber::One)?;

@@ -3,12 +3,13 @@
 mod first_exit;
 mod fit;
 mod frontier;
+mod learn;
 
 use std::{fs, path::Path, sync::Arc, thread};
 
 use anyhow::{Context as _, bail, ensure};
 use collm_ggml::Threads;
-use collm_model::{Digest, ExitsFile, Holding, ModelFile, gguf::TensorType};
+use collm_model::{Digest, ExitNumber, ExitsFile, Holding, ModelFile, gguf::TensorType};
 use collm_stats::Target;
 use collm_tune::{
     Corpus, Teacher, TeacherOptions,
@@ -131,10 +132,13 @@ impl Subject {
         f64::from(args.shortlist_rank) / f64::from(h.width) + f64::from(length) / f64::from(h.vocabulary)
     }
 
-    /// What the map of an exit's head costs, as the same share.
-    fn map_share(&self) -> f64 {
+    /// What the map and the MLP of an exit's head cost, as the same share.
+    fn head_share(&self, exits: &ExitsFile, exit: ExitNumber) -> f64 {
         let h = self.file.hyperparameters();
-        f64::from(h.width) / f64::from(h.vocabulary)
+        let tensor = |suffix| exits.gguf().tensor(&exit.tensor(suffix));
+        let matrices = ["map.weight", "mlp.up.weight", "mlp.down.weight"].into_iter().filter_map(tensor);
+        let values: u64 = matrices.map(|matrix| matrix.dims.iter().product::<u64>()).sum();
+        values as f64 / (f64::from(h.width) * f64::from(h.vocabulary))
     }
 }
 

@@ -328,8 +328,8 @@ impl Session {
     }
 
     /// Whether a follow-up could go on from here. A requester that left wants nothing to be kept, the naive split and what leaves
-    /// something out keep nothing by definition, a cloud that will never take this session would not take the follow-up either, and in cloud mode it is the cloud
-    /// that has what could be kept.
+    /// something out keep nothing by definition, a cloud that will never take this session would not take the follow-up either, and in
+    /// cloud mode it is the cloud that has what could be kept.
     pub(super) fn can_park(&self, config: &EdgeConfig) -> bool {
         let complete = matches!(self.ended, Some(Ok(reason)) if reason != FinishReason::Cancelled);
         let has_something = match self.request.mode {

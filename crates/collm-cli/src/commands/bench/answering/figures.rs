@@ -42,6 +42,8 @@ pub(in crate::commands::bench) struct Figures {
     /// Time of an answer against the first variant's, and against that of the variant's own base if it has one.
     pub(in crate::commands::bench) time_to_cloud_only: Option<f64>,
     pub(in crate::commands::bench) time_to_base: Option<f64>,
+    /// Time of a token after the first, against the base's: nothing hides the way of a prompt, so that an answer's time says less.
+    pub(in crate::commands::bench) token_time_to_base: Option<f64>,
     /// Of sums over the same answers.
     pub(in crate::commands::bench) cloud_compute_to_cloud_only: Option<f64>,
 }
@@ -89,6 +91,7 @@ pub(in crate::commands::bench) fn figures(
         rouge_l_to_reference: mean(&|judged| judged.rouge_l_to_reference),
         time_to_cloud_only: cloud_only.and_then(time_to),
         time_to_base: base.and_then(time_to),
+        token_time_to_base: base.and_then(|other| token_time_ratio(rows, rtt_ms, variant, other)),
         cloud_compute_to_cloud_only: cloud_only.and_then(|other| cloud_compute_ratio(rows, rtt_ms, variant, other)),
     })
 }
@@ -97,6 +100,12 @@ pub(in crate::commands::bench) fn figures(
 /// prompt.
 pub(in crate::commands::bench) fn time_ratio(rows: &[Row], rtt_ms: f64, one: &str, other: &str) -> Option<f64> {
     median(pairs(rows, rtt_ms, one, other).map(|(one, other)| one.stats.total_ms / other.stats.total_ms))
+}
+
+/// The same of the time of a token after the first.
+fn token_time_ratio(rows: &[Row], rtt_ms: f64, one: &str, other: &str) -> Option<f64> {
+    let ratio = |(one, other): (&Row, &Row)| Some(one.stats.time_per_token_ms? / other.stats.time_per_token_ms?);
+    median(pairs(rows, rtt_ms, one, other).filter_map(ratio))
 }
 
 /// Cloud compute of one way as a multiple of another's, over the same answers.
@@ -161,6 +170,7 @@ mod tests {
         let judged = vec![judged(1, true); rows.len()];
         let exact = figures(&rows, &judged, 0.0, "exact", [Some("cloud-only"), Some("cloud-only")]).expect("answers");
         assert!(near(exact.time_to_cloud_only, 1.1) && near(exact.time_to_base, 1.1), "{exact:?}");
+        assert!(near(exact.token_time_to_base, 100.0 / 90.0), "{exact:?}");
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use collm_link::{Bandwidth, LinkSpec};
 
-use super::{Row, Variant};
-use crate::prompts::AskedFor;
+use super::{super::subject::Subject, Row, Variant};
+use crate::{args::ExperimentArgs, prompts::AskedFor};
 
 /// Every prompt, at every distance, in every way.
 #[derive(Debug)]
@@ -58,6 +58,11 @@ impl Plan {
             }
         }
         runs
+    }
+
+    /// What the answers are about.
+    pub(in crate::commands::bench) fn subject<'a>(&self, common: &'a ExperimentArgs) -> anyhow::Result<Subject<'a>> {
+        Subject::of(common, self.prompts.iter().map(|asked| asked.prompt.as_str()), self.tokens_max)
     }
 
     pub(super) fn link(&self, rtt: Duration) -> LinkSpec {

@@ -154,8 +154,9 @@ pub(super) mod tests {
         total_ms: f64,
     ) -> Row {
         let stats = serde_json::json!({
-            "total_ms": total_ms, "first_token_ms": 10.0, "time_per_token_ms": 5.0, "edge_compute_ms": 20.0,
-            "cloud_compute_ms": total_ms / 10.0, "waited_ms": 30.0, "network_ms": 25.0, "bytes_up": 900, "bytes_down": 100,
+            "total_ms": total_ms, "first_token_ms": 10.0, "time_per_token_ms": total_ms - 10.0,
+            "edge_compute_ms": 20.0, "cloud_compute_ms": total_ms / 10.0, "waited_ms": 30.0, "network_ms": 25.0,
+            "bytes_up": 900, "bytes_down": 100,
             "prompt_tokens": 20, "answer_tokens": tokens.len(), "degraded_tokens": 0, "cloud_share": 0.5, "asks": 1,
             "round_trips_waited": 1, "rollbacks": 0, "tokens_discarded": 0,
         });

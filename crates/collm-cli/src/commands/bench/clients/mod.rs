@@ -15,11 +15,11 @@ use self::{
     recording::{Recording, WAYS},
     summary::{charts, render, summarize},
 };
-use super::answering::Timetable;
+use super::{answering::Timetable, subject::Subject};
 use crate::{
-    args::{AheadChoice, BenchClientsArgs, threshold_name},
+    args::{BenchClientsArgs, threshold_name},
     commands::demo::Scene,
-    experiment::{Experiment, fingerprint},
+    experiment::Experiment,
     prompts,
     ui::{self, progress::ProgressMode},
 };
@@ -29,15 +29,8 @@ use crate::{
 #[serde(rename_all = "kebab-case")]
 struct Settings<'a> {
     experiment: &'static str,
-    model: &'a str,
-    exits: String,
-    /// What clouds compute while nobody asks, where a way of answering says nothing else.
-    ahead: &'static str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    edge_args: &'a str,
-    prompts: String,
-    limit: usize,
-    max_tokens: u32,
+    #[serde(flatten)]
+    subject: Subject<'a>,
     threshold: String,
     clients: Vec<u32>,
     duration_s: f64,
@@ -49,13 +42,7 @@ pub(super) fn run(args: &BenchClientsArgs, progress: ProgressMode) -> anyhow::Re
     let prompts: Vec<String> = prompts.into_iter().map(|asked| asked.prompt).collect();
     let settings = Settings {
         experiment: "clients",
-        model: &args.common.model,
-        exits: args.common.exits_name()?,
-        ahead: AheadChoice::default().name(),
-        edge_args: &args.common.edge_args,
-        prompts: fingerprint(prompts.iter().map(String::as_str))?,
-        limit: prompts.len(),
-        max_tokens: sizes.tokens_max,
+        subject: Subject::of(&args.common, prompts.iter().map(String::as_str), sizes.tokens_max)?,
         threshold: threshold_name(args.threshold),
         clients: args.clients(),
         duration_s: args.duration().as_secs_f64(),
