@@ -29,6 +29,8 @@ pub(crate) struct Experiment<R> {
 struct Kept {
     folder: ResultFolder,
     rows: File,
+    /// Whether the folder says where the next rows come from.
+    source_told: bool,
 }
 
 impl<R: Serialize + DeserializeOwned> Experiment<R> {
@@ -44,7 +46,7 @@ impl<R: Serialize + DeserializeOwned> Experiment<R> {
         let rows = open_rows(&path.join(ROWS))?;
         // Last: a folder with settings has everything else.
         folder.write(SETTINGS, &serde_json::to_string_pretty(&Value::Object(settings))?)?;
-        Ok(Self { rows: Vec::new(), kept: Some(Kept { folder, rows }) })
+        Ok(Self { rows: Vec::new(), kept: Some(Kept { folder, rows, source_told: true }) })
     }
 
     fn go_on(path: &Path, settings: &Map<String, Value>) -> anyhow::Result<Self> {
@@ -55,8 +57,8 @@ impl<R: Serialize + DeserializeOwned> Experiment<R> {
             bail!("{}: {difference}; give the same settings, or choose another --out", path.display());
         }
         let rows = read_rows(&path.join(ROWS))?;
-        let folder = ResultFolder::go_on(path, rows.len())?;
-        Ok(Self { rows, kept: Some(Kept { folder, rows: open_rows(&path.join(ROWS))? }) })
+        let kept = Kept { folder: ResultFolder::go_on(path)?, rows: open_rows(&path.join(ROWS))?, source_told: false };
+        Ok(Self { rows, kept: Some(kept) })
     }
 
     /// In the order they were measured.
@@ -67,6 +69,10 @@ impl<R: Serialize + DeserializeOwned> Experiment<R> {
     /// One more, kept at once.
     pub(crate) fn add(&mut self, row: R) -> anyhow::Result<()> {
         if let Some(kept) = &mut self.kept {
+            if !kept.source_told {
+                kept.folder.tell_source_after(self.rows.len())?;
+                kept.source_told = true;
+            }
             let line = format!("{}\n", serde_json::to_string(&row)?);
             kept.rows.write_all(line.as_bytes()).context("cannot write down what was measured")?;
         }
@@ -184,6 +190,18 @@ mod tests {
         second.add(Row { prompt: 1 }).expect("room");
         let third = open(&path, &SETTINGS_MADE).expect("the same settings");
         assert_eq!(third.rows(), [Row { prompt: 0 }, Row { prompt: 1 }]);
+    }
+
+    #[test]
+    fn where_rows_come_from_is_said_with_the_first_new_one() {
+        let (_parent, path) = folder();
+        open(&path, &SETTINGS_MADE).expect("a new folder").add(Row { prompt: 0 }).expect("room");
+        fs::write(path.join("commit.txt"), "abc\n").expect("room");
+        let told = || fs::read_to_string(path.join("commit.txt")).expect("it is there");
+        let mut again = open(&path, &SETTINGS_MADE).expect("the same settings");
+        assert_eq!(told(), "abc\n");
+        again.add(Row { prompt: 1 }).expect("room");
+        assert!(told().starts_with("abc\nfrom row 2 on: "), "{}", told());
     }
 
     #[test]

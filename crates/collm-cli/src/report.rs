@@ -39,7 +39,7 @@ pub(crate) struct ReportStats {
     pub(crate) circumstances: Circumstances,
 }
 
-/// What is told of an answer and not kept in rows of results.
+/// What is told of some answers only; of it rows of results keep the comparison.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Circumstances {
@@ -47,7 +47,7 @@ pub(crate) struct Circumstances {
     pub(crate) budget: Option<ReportBudget>,
     #[serde(skip_serializing)]
     pub(crate) auto: Option<ReportAuto>,
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) comparison: Option<ReportComparison>,
 }
 
@@ -66,11 +66,29 @@ pub(crate) struct ReportAuto {
     pub(crate) fell_after: Option<u32>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+/// The edge's own estimates of what the answer would have taken otherwise.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ReportComparison {
     pub(crate) verdict: Option<String>,
     pub(crate) edge_only_ms: Option<f64>,
     pub(crate) cloud_only_ms: Option<f64>,
     pub(crate) cloud_only_compute_ms: Option<f64>,
     pub(crate) corrected: Option<u32>,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::{Value, json};
+
+    /// Stats as an edge writes them, with some fields of a test's own.
+    pub(crate) fn stats_json(own: &Value) -> Value {
+        let mut stats = json!({
+            "total_ms": 600.0, "first_token_ms": 100.0, "time_per_token_ms": null, "edge_compute_ms": 20.0,
+            "cloud_compute_ms": 10.0, "waited_ms": 30.0, "network_ms": 25.0, "bytes_up": 900, "bytes_down": 100,
+            "prompt_tokens": 20, "answer_tokens": 11, "degraded_tokens": 0, "cloud_share": 0.5, "asks": 1,
+            "round_trips_waited": 1, "rollbacks": 0, "tokens_discarded": 0,
+        });
+        stats.as_object_mut().expect("an object").extend(own.as_object().expect("an object").clone());
+        stats
+    }
 }

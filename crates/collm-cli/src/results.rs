@@ -31,19 +31,24 @@ impl ResultFolder {
         Ok(folder)
     }
 
-    /// Goes on in a folder that has `rows` rows. Where they come from another source or command than the next ones, both are said.
-    pub(crate) fn go_on(path: &Path, rows: usize) -> anyhow::Result<Self> {
+    /// Goes on in a folder that is there.
+    pub(crate) fn go_on(path: &Path) -> anyhow::Result<Self> {
         let folder = Self { path: path.to_owned() };
         let before = folder.read("machine.txt")?;
         let told_alike = before.trim_end() == machine();
         ensure!(told_alike, "{} was measured on another machine; choose another --out", path.display());
+        Ok(folder)
+    }
+
+    /// Where `rows` rows come from another source or command than the next ones, says both.
+    pub(crate) fn tell_source_after(&self, rows: usize) -> anyhow::Result<()> {
         for (name, now) in [("commit.txt", commit()), ("command.txt", command())] {
-            let before = folder.read(name)?;
+            let before = self.read(name)?;
             if let Some(both) = said_anew(&before, &now, rows) {
-                folder.write(name, &both)?;
+                self.write(name, &both)?;
             }
         }
-        Ok(folder)
+        Ok(())
     }
 
     fn read(&self, name: &str) -> anyhow::Result<String> {

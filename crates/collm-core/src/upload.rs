@@ -73,7 +73,7 @@ pub enum FeedReason {
     CloudUnknown,
     /// The cloud does not take what would be chosen.
     NotTaken,
-    /// It was not measured yet how long states take to go up.
+    /// It was not measured, or too long ago, how long states take to go up.
     LinkUnknown,
     /// States go up faster than the cloud would compute them.
     StatesFaster,

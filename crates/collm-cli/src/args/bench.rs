@@ -39,20 +39,24 @@ Edge and cloud part answer every prompt in mode exact, greedy and drawn with a s
 every prompt and jitters; then the whole model answers on the same engine. On quantised weights all answers must be equal.
 
 Examples:
-  collm bench exact --prompts prompts.jsonl
+  collm bench exact --prompts prompts.jsonl --quick
   collm bench exact --prompts prompts.jsonl --limit 10 --also f16 --out results/2026-01-31-exact")]
 pub(crate) struct BenchExactArgs {
     /// File of prompts, a JSON object a line
     #[arg(long, value_name = "FILE")]
     pub(crate) prompts: PathBuf,
 
-    /// Prompts to take from it
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) limit: u32,
+    /// Small numbers, for a look; what is given besides counts
+    #[arg(long)]
+    pub(crate) quick: bool,
 
-    /// Tokens of an answer at most
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..))]
-    pub(crate) max_tokens: u32,
+    /// Prompts to take from it [default: 100; 2 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+
+    /// Tokens of an answer at most [default: 128; 16 with --quick]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    max_tokens: Option<u32>,
 
     /// Longest round trip; each prompt gets another one between none and this
     #[arg(long, value_name = "TIME", default_value = "30ms", value_parser = super::values::duration)]
@@ -66,9 +70,22 @@ pub(crate) struct BenchExactArgs {
     #[arg(long, value_name = "TYPES", value_delimiter = ',')]
     pub(crate) also: Vec<TensorType>,
 
-    /// Folder for machine, commit, command, rows and summary
+    /// Folder for machine, commit, command, rows as they come and summary. One that was made with the same settings goes on after its
+    /// rows
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+impl BenchExactArgs {
+    /// Prompts.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.unwrap_or(if self.quick { 2 } else { 100 }) as usize
+    }
+
+    /// Tokens of an answer at most.
+    pub(crate) fn max_tokens(&self) -> u32 {
+        self.max_tokens.unwrap_or(if self.quick { 16 } else { 128 })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -139,7 +156,7 @@ pub(crate) struct BenchUploadsArgs {
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..))]
     pub(crate) max_tokens: u32,
 
-    /// Answers of an earlier run or of `collm eval`, which need not be made again
+    /// Answers of an earlier run or of `collm eval`: read, and made again only where the model would say something else
     #[arg(long, value_name = "FILE")]
     pub(crate) answers: Option<PathBuf>,
 

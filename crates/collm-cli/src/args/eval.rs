@@ -63,7 +63,8 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) text: Option<PathBuf>,
 
-    /// The whole model's answers of an earlier run (answers.jsonl of its folder), so that they need not be made again
+    /// The whole model's answers of an earlier run (answers.jsonl of its folder): read, which is faster, and made again only where the
+    /// model would say something else
     #[arg(long, value_name = "FILE", requires = "prompts")]
     pub(crate) answers: Option<PathBuf>,
 

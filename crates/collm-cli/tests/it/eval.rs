@@ -9,7 +9,7 @@ use collm_model::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{MODEL, run, run_err, run_ok, stderr};
+use crate::harness::{MODEL, run, run_err, run_ok, stderr, stdout};
 
 fn prompts(folder: &TempDir) -> String {
     let path = folder.path().join("prompts.jsonl");
@@ -79,11 +79,22 @@ fn an_edge_part_is_measured_along_and_beside_the_whole_model() {
     // The same answers again, without the whole model making them: of answers cut to three tokens, no more is read.
     let answers = folder.path().join("result/answers.jsonl");
     let text = fs::read_to_string(&answers).expect("answers");
-    let short: Vec<String> = text.lines().map(|line| cut(line, 3)).collect();
-    fs::write(&answers, short.join("\n")).expect("room");
-    let again = run_ok(&[&arguments[..], &["--answers", &answers.display().to_string()]].concat());
-    let again: Value = serde_json::from_str(&again).expect("JSON");
-    assert_eq!(again["teacher_forced"][0]["positions"], json!(2 * 3));
+    let again = |given: &[String]| -> (Value, String) {
+        fs::write(&answers, given.join("\n")).expect("room");
+        let output = run(&[&arguments[..], &["--answers", &answers.display().to_string()]].concat());
+        (serde_json::from_str(&stdout(&output)).expect("JSON"), stderr(&output))
+    };
+    let mut short: Vec<String> = text.lines().map(|line| cut(line, 3)).collect();
+    let (report, said) = again(&short);
+    assert_eq!(report["teacher_forced"][0]["positions"], json!(2 * 3));
+    assert!(!said.contains("made anew"), "{said}");
+    // One that the model would not say.
+    let mut wrong: Value = serde_json::from_str(&short[0]).expect("an answer");
+    wrong["tokens"][2] = json!(5);
+    short[0] = wrong.to_string();
+    let (report, said) = again(&short);
+    assert!(report["teacher_forced"][0]["positions"].as_u64().expect("a count") > 2 * 3, "{report}");
+    assert!(said.contains("1 of the answers given"), "{said}");
 }
 
 #[test]

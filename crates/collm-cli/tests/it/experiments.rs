@@ -56,6 +56,30 @@ fn the_papers_table_is_made_and_goes_on_where_it_was_interrupted() {
 }
 
 #[test]
+fn exact_answers_are_compared_and_that_goes_on_where_it_was_interrupted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (prompts, out) = (prompts(&folder), folder.path().join("exact").display().to_string());
+    let quick = ["bench", "exact", "--quick", "--prompts", &prompts, "--max-tokens", "6", "--out", &out];
+    run_ok(&quick);
+    let made = rows(&out);
+    // Two prompts, greedy and drawn, by edge and cloud and by the whole model.
+    assert_eq!(made.len(), 8);
+    let summary = || -> Value {
+        serde_json::from_str(&fs::read_to_string(format!("{out}/summary.json")).expect("a summary")).expect("JSON")
+    };
+    let first = summary();
+    for drawn in first.as_array().expect("a list") {
+        assert_eq!((&drawn["answers"], &drawn["answers_equal"]), (&json!(2), &json!(2)), "{drawn}");
+    }
+    let text = fs::read_to_string(format!("{out}/rows.jsonl")).expect("rows");
+    let kept: Vec<&str> = text.lines().take(3).collect();
+    fs::write(format!("{out}/rows.jsonl"), format!("{}\n", kept.join("\n"))).expect("room");
+    run_ok(&quick);
+    assert_eq!((rows(&out).len(), &rows(&out)[..3]), (8, &made[..3]), "what was there is not asked again");
+    assert_eq!(summary()[0]["tokens"], first[0]["tokens"]);
+}
+
+#[test]
 fn bookkeeping_is_measured_without_a_model() {
     let report: Value =
         serde_json::from_str(&run_ok(&["bench", "core", "--answers", "2", "--max-tokens", "50", "--json"]))
@@ -67,7 +91,7 @@ fn bookkeeping_is_measured_without_a_model() {
 
 #[test]
 fn prompts_that_are_not_there_are_named() {
-    for command in ["paper", "rtt", "clients"] {
+    for command in ["paper", "rtt", "clients", "exact"] {
         let output = run(&["bench", command, "--prompts", "nowhere.jsonl"]);
         assert!(
             !output.status.success() && stderr(&output).contains("nowhere.jsonl"),

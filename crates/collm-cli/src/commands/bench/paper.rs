@@ -7,7 +7,7 @@ use collm_core::{
 use serde::Serialize;
 
 use super::{
-    answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, carry_out, figures, rtt_ms},
+    answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, STANDALONE, Variant, carry_out, figures, rtt_ms},
     subject::Subject,
 };
 use crate::{
@@ -63,7 +63,7 @@ fn variants() -> Vec<Variant> {
     vec![
         Variant::new(CLOUD_ONLY, Mode::Cloud),
         Variant::new("naive split", Mode::Naive).slow(),
-        Variant::new("standalone", Mode::Standalone),
+        Variant::new(STANDALONE, Mode::Standalone),
         still(BASE, Auto::Given(Threshold::DEFAULT)),
         still("collaborative 0.9, standing still", threshold(0.9)),
         still("collaborative 1.0, standing still", threshold(1.0)),

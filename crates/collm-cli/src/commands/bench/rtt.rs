@@ -5,7 +5,7 @@ use collm_stats::crossings;
 use serde::Serialize;
 
 use super::{
-    answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, Variant, carry_out, figures, rtt_ms, time_ratio},
+    answering::{CLOUD_ONLY, Figures, Judged, Plan, Row, STANDALONE, Variant, carry_out, figures, rtt_ms, time_ratio},
     subject::Subject,
 };
 use crate::{
@@ -50,7 +50,8 @@ pub(super) fn run(args: &BenchRttArgs, progress: ProgressMode) -> anyhow::Result
     let (experiment, judged) = carry_out(&plan, &args.common, &settings(args, &plan)?, progress)?;
     let summary = summarize(&plan, experiment.rows(), &judged);
     experiment.publish(&summary, [("time-per-token.svg", chart(args, &plan, &summary.figures))])?;
-    ui::print::line(format_args!("{}\n\n{}", render(&summary.figures), told(&summary.crossovers)))?;
+    let figures = &summary.figures;
+    ui::print::line(format_args!("{}\n\n{}\n\n{}", render(figures), estimates(figures), told(&summary.crossovers)))?;
     Ok(())
 }
 
@@ -78,7 +79,7 @@ fn variants(args: &BenchRttArgs) -> Vec<Variant> {
         collaborative("collaborative"),
         Variant::new("exact, standing still", Mode::Exact).standing_still(),
         Variant::new("exact", Mode::Exact),
-        Variant::new("standalone", Mode::Standalone),
+        Variant::new(STANDALONE, Mode::Standalone),
     ]
 }
 
@@ -164,6 +165,21 @@ fn render(figures: &[Figures]) -> String {
         "same as whole",
     ];
     table::numbers(&header, figures.iter().map(cells))
+}
+
+/// Whether answers that say what others would have taken are right about it.
+fn estimates(figures: &[Figures]) -> String {
+    let header = ["way", "round trip", "cloud-only: estimated / measured", "edge alone: estimated / measured"];
+    let told = figures.iter().filter(|figures| figures.cloud_only_estimate.or(figures.edge_only_estimate).is_some());
+    let cells = |figures: &Figures| {
+        vec![
+            figures.variant.clone(),
+            format!("{:.0} ms", figures.rtt_ms),
+            table::number(figures.cloud_only_estimate, 2),
+            table::number(figures.edge_only_estimate, 2),
+        ]
+    };
+    table::numbers(&header, told.map(cells))
 }
 
 fn cells(figures: &Figures) -> Vec<String> {

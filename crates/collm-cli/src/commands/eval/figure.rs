@@ -24,6 +24,12 @@ impl Figure {
         format!("{:.1} % ({:.1}–{:.1})", 100.0 * value, 100.0 * low, 100.0 * high)
     }
 
+    /// `+1.3 points (-0.2 to 2.4)`: of a difference of shares.
+    pub(super) fn points(&self) -> String {
+        let Self { value, low, high } = self;
+        format!("{:+.1} points ({:.1} to {:.1})", 100.0 * value, 100.0 * low, 100.0 * high)
+    }
+
     /// `0.731 (0.700–0.762)`.
     pub(super) fn number(&self) -> String {
         let Self { value, low, high } = self;
@@ -44,6 +50,7 @@ mod tests {
     fn figures_are_written_with_their_interval() {
         let figure = Figure::from(Interval { estimate: 0.7312, low: 0.7, high: 0.7625 });
         assert_eq!(figure.percent(), "73.1 % (70.0–76.2)");
+        assert_eq!(figure.points(), "+73.1 points (70.0 to 76.2)");
         assert_eq!(or_dash(Some(&figure), Figure::number), "0.731 (0.700–0.762)");
         assert_eq!(or_dash(None, Figure::number), "–");
     }

@@ -15,6 +15,9 @@ use crate::{
 /// Shares of right guesses at which coverage is told.
 pub(super) const AGREEMENTS: [f64; 3] = [0.95, 0.97, 0.99];
 
+/// The one at which measures are compared with the paper's.
+pub(super) const COMPARED_AT: f64 = 0.97;
+
 /// Bins of equal mass, for calibration.
 const BINS: usize = 15;
 
@@ -61,6 +64,8 @@ pub(super) struct MeasureSummary {
     pub(super) is_default: bool,
     pub(super) expected_calibration_error: Option<Figure>,
     pub(super) coverage: Vec<CoverageSummary>,
+    /// Coverage at 97 % right less that of the paper's measure on the same answers; none for that measure itself.
+    pub(super) more_than_max_prob: Option<Figure>,
     pub(super) thresholds: Vec<ThresholdSummary>,
 }
 
@@ -135,6 +140,12 @@ impl MeasureSummary {
             let coverage = Bootstrap::default().interval(guesses.len(), at).map(Figure::from);
             CoverageSummary { agreement, coverage }
         };
+        let paper = record.guesses(ConfidenceMeasure::MaxProb).filter(|_| measure != ConfidenceMeasure::MaxProb);
+        let paper = paper.map(|guesses| RiskCoverage::of(&guesses));
+        let more = |paper: RiskCoverage| {
+            let at = |risk: &RiskCoverage, times: &[u32]| risk.weighted_coverage_at(1.0 - COMPARED_AT, times);
+            Bootstrap::default().interval(guesses.len(), |times| Some(at(&risk, times) - at(&paper, times)))
+        };
         let calibrated = record.info.threshold.filter(|_| is_default);
         let stated = thresholds.iter().filter_map(|threshold| match threshold {
             Auto::Given(threshold) => Some(threshold).filter(|threshold| Some(**threshold) != calibrated),
@@ -150,6 +161,7 @@ impl MeasureSummary {
             is_default,
             expected_calibration_error: calibration_error(guesses),
             coverage: AGREEMENTS.map(coverage).into(),
+            more_than_max_prob: paper.and_then(more).map(Figure::from),
             thresholds: calibrated.iter().chain(stated).map(summary).collect(),
         }
     }

@@ -3,7 +3,7 @@
 use super::{
     Report,
     figure::{Figure, or_dash},
-    forced::{AGREEMENTS, ExitSummary, MeasureSummary, ThresholdSummary},
+    forced::{AGREEMENTS, COMPARED_AT, ExitSummary, MeasureSummary, ThresholdSummary},
     perplexity::Perplexity,
     running::RunningSummary,
 };
@@ -62,12 +62,14 @@ fn name(exit: u32, measure: &MeasureSummary) -> String {
 
 fn coverage(exits: &[ExitSummary]) -> String {
     let titles = AGREEMENTS.map(|agreement| format!("emitted at {:.0} % right", 100.0 * agreement));
-    let header: Vec<&str> =
-        ["confidence"].into_iter().chain(titles.iter().map(String::as_str)).chain(["calibration error"]).collect();
+    let against = format!("more than max-prob at {:.0} %", 100.0 * COMPARED_AT);
+    let own = [against.as_str(), "calibration error"];
+    let header: Vec<&str> = ["confidence"].into_iter().chain(titles.iter().map(String::as_str)).chain(own).collect();
     let rows = measures(exits).map(|(exit, measure)| {
         let coverage = measure.coverage.iter().map(|entry| or_dash(entry.coverage.as_ref(), Figure::percent));
+        let more = or_dash(measure.more_than_max_prob.as_ref(), Figure::points);
         let error = or_dash(measure.expected_calibration_error.as_ref(), Figure::number);
-        [name(exit, measure)].into_iter().chain(coverage).chain([error]).collect()
+        [name(exit, measure)].into_iter().chain(coverage).chain([more, error]).collect()
     });
     table::numbers(&header, rows)
 }
@@ -89,8 +91,16 @@ fn thresholds(exits: &[ExitSummary]) -> String {
 }
 
 fn running(summaries: &[RunningSummary]) -> String {
-    let header =
-        ["mode", "tokens", "agrees", "decided by", "ROUGE-L to whole", "same as whole", "ROUGE-L to reference"];
+    let header = [
+        "mode",
+        "tokens",
+        "agrees",
+        "decided by",
+        "ROUGE-L to whole",
+        "same as whole",
+        "ROUGE-L to reference",
+        "same as reference",
+    ];
     let row = |summary: &RunningSummary| {
         let threshold = summary.threshold.as_ref().map(|threshold| format!(" at {threshold}")).unwrap_or_default();
         let share = |share: &super::running::SourceShare| {
@@ -104,6 +114,7 @@ fn running(summaries: &[RunningSummary]) -> String {
             or_dash(summary.to_whole.rouge_l.as_ref(), Figure::number),
             or_dash(summary.to_whole.exact_match.as_ref(), Figure::percent),
             or_dash(summary.to_reference.rouge_l.as_ref(), Figure::number),
+            or_dash(summary.to_reference.exact_match.as_ref(), Figure::percent),
         ]
     };
     table::numbers(&header, summaries.iter().map(row))

@@ -44,7 +44,8 @@ fn ids(tokens: &[u32]) -> Vec<TokenId> {
 }
 
 impl WholeAnswers {
-    /// Lets the whole model answer, each prompt in at most `tokens_max` tokens, unless `known` has the answer of the same model.
+    /// Lets the whole model answer, each prompt in at most `tokens_max` tokens, unless `known` has what it would say. Another engine or
+    /// processor may have made that, and said something else at a near-tie; so it is read first.
     pub(in crate::commands) fn make(
         subject: &Subject,
         options: &LoadOptions,
@@ -58,7 +59,7 @@ impl WholeAnswers {
         if !judge.converses() {
             anstream::eprintln!("note: the model has no chat template; it continues the prompts as they are");
         }
-        let (mut answers, mut too_long, total) = (Vec::new(), 0, prompts.len());
+        let (mut answers, mut too_long, mut said_otherwise, total) = (Vec::new(), 0, 0, prompts.len());
         for (index, asked) in prompts.into_iter().enumerate() {
             step.count(index, total);
             let prompt = judge.prompt(&asked.prompt)?;
@@ -67,7 +68,13 @@ impl WholeAnswers {
                 continue;
             }
             let model = subject.digest.to_string();
-            let answer = match known.find(&model, tokens_max, &asked.prompt, &prompt) {
+            let found = known.find(&model, tokens_max, &asked.prompt, &prompt);
+            let holds = match found {
+                Some(known) => judge.agrees(&prompt, &ids(&known.tokens))?.into_iter().all(|agrees| agrees),
+                None => false,
+            };
+            said_otherwise += usize::from(found.is_some() && !holds);
+            let answer = match found.filter(|_| holds) {
                 Some(known) => known.clone(),
                 None => {
                     let tokens = judge.answer(&prompt, tokens_max as usize)?;
@@ -84,6 +91,11 @@ impl WholeAnswers {
             answers.push((asked, answer));
         }
         step.done("took");
+        if said_otherwise > 0 {
+            anstream::eprintln!(
+                "note: {said_otherwise} of the answers given are not what the model says here; they were made anew"
+            );
+        }
         ensure!(
             !answers.is_empty(),
             "no prompt fits a context of {} with its answer; raise --context",

@@ -8,6 +8,10 @@ use crate::time::Time;
 /// Fewer bytes than this say nothing about how many fit through a link in a second.
 const RATE_BYTES_MIN: u64 = 16 << 10;
 
+/// How long a rate counts for the choice of what to upload. Token ids are too few to measure one by: after this long the next new
+/// session uploads states again and finds out whether the link has changed.
+const RATE_HOLDS: Duration = Duration::from_secs(120);
+
 /// The way to the cloud, as an edge has seen it: moving averages over its answers.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct LinkEstimate {
@@ -70,17 +74,19 @@ pub(super) struct Link {
     queued: Average,
     compute: Average,
     bytes_per_second: Option<f64>,
+    /// When the rate was last measured.
+    rated: Time,
 }
 
 impl Link {
-    pub(super) fn passed(&mut self, passage: Passage) {
+    pub(super) fn passed(&mut self, now: Time, passage: Passage) {
         let Passage { after, asks, compute, queued, flight } = passage;
         self.queued.add(queued);
         self.compute.add(compute / asks.max(1));
         let Some(flight) = flight else { return };
         let network = after.saturating_sub(compute + queued);
         if flight.bytes >= RATE_BYTES_MIN {
-            self.carried(flight, network, compute + queued);
+            self.carried(now, flight, network, compute + queued);
         } else {
             self.round_trip.add(network);
         }
@@ -88,16 +94,22 @@ impl Link {
 
     /// Much was uploaded at once. The link was full if the last of it, the ask, took far longer than an ask alone does; then this is
     /// its rate, and else it carries at least as much.
-    fn carried(&mut self, flight: Flight, network: Duration, in_cloud: Duration) {
+    fn carried(&mut self, now: Time, flight: Flight, network: Duration, in_cloud: Duration) {
         let Some(alone) = self.round_trip.known() else { return };
         let lasted = flight.lasted.saturating_sub(in_cloud + alone).max(Duration::from_micros(1));
         let rate = flight.bytes as f64 / lasted.as_secs_f64();
         let was_full = network > alone * 2;
-        self.bytes_per_second = Some(match self.bytes_per_second {
-            Some(known) if was_full => (known * 3.0 + rate) / 4.0,
-            Some(known) => known.max(rate),
-            None => rate,
+        self.bytes_per_second = Some(match (self.bytes_per_second, self.rate_that_holds(now)) {
+            (Some(known), _) if !was_full => known.max(rate),
+            (_, Some(known)) => (known * 3.0 + rate) / 4.0,
+            (_, None) => rate,
         });
+        self.rated = now;
+    }
+
+    /// Bytes a second, unless they were measured too long ago.
+    pub(super) fn rate_that_holds(&self, now: Time) -> Option<f64> {
+        self.bytes_per_second.filter(|_| now - self.rated <= RATE_HOLDS)
     }
 
     pub(super) fn estimate(&self) -> LinkEstimate {
@@ -114,6 +126,8 @@ impl Link {
 mod tests {
     use super::*;
 
+    const NOW: Time = Time(Duration::from_secs(1));
+
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
@@ -127,11 +141,11 @@ mod tests {
     #[test]
     fn small_asks_tell_the_distance_and_large_uploads_the_rate() {
         let mut link = Link::default();
-        link.passed(passage(500_000));
+        link.passed(NOW, passage(500_000));
         assert_eq!(link.estimate().round_trip, None, "it took this long because so much came before it");
         for _ in 0..20 {
-            link.passed(passage(100));
-            link.passed(passage(500_000));
+            link.passed(NOW, passage(100));
+            link.passed(NOW, passage(500_000));
         }
         let LinkEstimate { round_trip, bytes_per_second, queued, compute } = link.estimate();
         assert_eq!((round_trip, queued, compute), (Some(ms(20)), Some(ms(3)), Some(ms(7))));
@@ -142,20 +156,41 @@ mod tests {
     #[test]
     fn a_link_that_was_not_full_is_at_least_as_fast() {
         let mut link = Link::default();
-        link.passed(passage(0));
+        link.passed(NOW, passage(0));
         let slowly = |lasted| Passage { flight: Some(Flight { bytes: 100_000, lasted: ms(lasted) }), ..passage(0) };
-        link.passed(slowly(1030));
+        link.passed(NOW, slowly(1030));
         assert_eq!(link.estimate().bytes_per_second, Some(100_000));
-        link.passed(slowly(10_030));
+        link.passed(NOW, slowly(10_030));
         assert_eq!(link.estimate().bytes_per_second, Some(100_000), "the edge made no more in that time");
+    }
+
+    #[test]
+    fn a_rate_of_long_ago_is_measured_anew() {
+        let mut link = Link::default();
+        link.passed(NOW, passage(0));
+        link.passed(NOW, passage(500_000));
+        let later = NOW + RATE_HOLDS;
+        assert!(link.rate_that_holds(later).is_some());
+        let too_late = later + ms(1);
+        // Token ids say nothing about it.
+        link.passed(too_late, passage(100));
+        assert_eq!(link.rate_that_holds(too_late), None);
+        let at_least = Passage { flight: Some(Flight { bytes: 100_000, lasted: ms(1030) }), ..passage(0) };
+        link.passed(too_late, at_least);
+        let known = link.rate_that_holds(too_late).expect("measured");
+        assert!(known > 900_000.0, "a link that was not full may be as fast as it was: {known}");
+        let later = too_late + RATE_HOLDS + ms(1);
+        let full = Flight { bytes: 100_000, lasted: ms(1030) };
+        link.passed(later, Passage { after: ms(1030), flight: Some(full), ..passage(0) });
+        assert_eq!(link.rate_that_holds(later), Some(100_000.0), "what was known so long ago counts no more");
     }
 
     #[test]
     fn distances_follow_the_link() {
         let mut link = Link::default();
-        link.passed(passage(0));
+        link.passed(NOW, passage(0));
         let far = Passage { after: ms(210), ..passage(0) };
-        (0..40).for_each(|_| link.passed(far));
+        (0..40).for_each(|_| link.passed(NOW, far));
         let round_trip = link.estimate().round_trip.expect("measured");
         assert!(round_trip > ms(195), "{round_trip:?}");
     }
@@ -163,7 +198,7 @@ mod tests {
     #[test]
     fn a_connection_being_made_is_not_the_distance() {
         let mut link = Link::default();
-        link.passed(Passage { flight: None, ..passage(0) });
+        link.passed(NOW, Passage { flight: None, ..passage(0) });
         assert_eq!(link.estimate().round_trip, None);
     }
 

@@ -90,8 +90,8 @@ impl Outlook {
     }
 
     /// An answer came over the link.
-    pub(super) fn passed(&mut self, passage: Passage) {
-        self.link.passed(passage);
+    pub(super) fn passed(&mut self, now: Time, passage: Passage) {
+        self.link.passed(now, passage);
     }
 
     /// What an ask has cost. Where the cloud had many positions to catch up on, they are counted apart.
@@ -126,8 +126,9 @@ impl Outlook {
     }
 
     /// What uploading costs, as far as it was measured.
-    pub(super) fn upload_costs(&self) -> UploadCosts {
-        UploadCosts { bytes_per_second: self.link.estimate().bytes_per_second, lower: self.first.known() }
+    pub(super) fn upload_costs(&self, now: Time) -> UploadCosts {
+        let bytes_per_second = self.link.rate_that_holds(now).map(|rate| rate as u64);
+        UploadCosts { bytes_per_second, lower: self.first.known() }
     }
 
     /// What running ahead means now, if the oldest open ask was sent at `since`.

@@ -184,7 +184,8 @@ impl Session {
         self.stop_waiting(around.now, compute + queued);
         let flight = Some(flight).filter(|_| oldest.direct);
         let asks = answer.asks() as u32;
-        around.outlook.passed(Passage { after: around.now - oldest.since, asks, compute, queued, flight });
+        let after = around.now - oldest.since;
+        around.outlook.passed(around.now, Passage { after, asks, compute, queued, flight });
         self.learn_of_cloud(oldest.first.then_some(answer.position), &answer, around);
         // The oldest is the one that was waited for.
         let mut spent = Some((answer.rows, compute));

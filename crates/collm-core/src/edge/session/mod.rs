@@ -60,7 +60,8 @@ impl Surroundings<'_> {
         if request.without == Ablation::HalfPrecision {
             return Some(ChosenFeed { feed: Feed::States(Encoding::F32), reason: FeedReason::Set });
         }
-        choose(request.mode, &self.config.upload, self.known, self.config.identity.width, self.outlook.upload_costs())
+        let costs = self.outlook.upload_costs(self.now);
+        choose(request.mode, &self.config.upload, self.known, self.config.identity.width, costs)
     }
 }
 

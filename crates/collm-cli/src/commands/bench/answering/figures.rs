@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use collm_stats::median;
 use serde::Serialize;
 
-use super::{Judged, Row};
+use super::{CLOUD_ONLY, Judged, Row, STANDALONE};
+use crate::report::ReportComparison;
 
 /// The paper's columns (its table 2) and ours. Ratios are medians over answers of as many tokens to the same prompt, so they hold for
 /// variants that answered fewer prompts or in fewer words, too; sums do not.
@@ -46,6 +47,9 @@ pub(in crate::commands::bench) struct Figures {
     pub(in crate::commands::bench) token_time_to_base: Option<f64>,
     /// Of sums over the same answers.
     pub(in crate::commands::bench) cloud_compute_to_cloud_only: Option<f64>,
+    /// What the edge estimated that cloud-only and the edge alone would take, over what they took.
+    pub(in crate::commands::bench) cloud_only_estimate: Option<f64>,
+    pub(in crate::commands::bench) edge_only_estimate: Option<f64>,
 }
 
 /// Of the answers that are `variant`'s at `rtt_ms`; compared with those of `cloud_only`, and of `base`. `None` without answers.
@@ -93,6 +97,8 @@ pub(in crate::commands::bench) fn figures(
         time_to_base: base.and_then(time_to),
         token_time_to_base: base.and_then(|other| token_time_ratio(rows, rtt_ms, variant, other)),
         cloud_compute_to_cloud_only: cloud_only.and_then(|other| cloud_compute_ratio(rows, rtt_ms, variant, other)),
+        cloud_only_estimate: estimate_ratio(rows, rtt_ms, variant, CLOUD_ONLY, |estimates| estimates.cloud_only_ms),
+        edge_only_estimate: estimate_ratio(rows, rtt_ms, variant, STANDALONE, |estimates| estimates.edge_only_ms),
     })
 }
 
@@ -105,6 +111,20 @@ pub(in crate::commands::bench) fn time_ratio(rows: &[Row], rtt_ms: f64, one: &st
 /// The same of the time of a token after the first.
 fn token_time_ratio(rows: &[Row], rtt_ms: f64, one: &str, other: &str) -> Option<f64> {
     let ratio = |(one, other): (&Row, &Row)| Some(one.stats.time_per_token_ms? / other.stats.time_per_token_ms?);
+    median(pairs(rows, rtt_ms, one, other).filter_map(ratio))
+}
+
+/// What answers in one way estimate that another would have taken, as a multiple of what it took: the median over the same pairs.
+fn estimate_ratio(
+    rows: &[Row],
+    rtt_ms: f64,
+    one: &str,
+    other: &str,
+    estimate: impl Fn(&ReportComparison) -> Option<f64>,
+) -> Option<f64> {
+    let ratio = |(one, other): (&Row, &Row)| {
+        Some(estimate(one.stats.circumstances.comparison.as_ref()?)? / other.stats.total_ms)
+    };
     median(pairs(rows, rtt_ms, one, other).filter_map(ratio))
 }
 
@@ -141,6 +161,14 @@ mod tests {
         Judged { agreeing, same_as_whole, rouge_l_to_whole: 0.5, rouge_l_to_reference: same_as_whole.then_some(0.25) }
     }
 
+    const UNTOLD: ReportComparison = ReportComparison {
+        verdict: None,
+        edge_only_ms: None,
+        cloud_only_ms: None,
+        cloud_only_compute_ms: None,
+        corrected: None,
+    };
+
     fn near(one: Option<f64>, other: f64) -> bool {
         one.is_some_and(|one| (one - other).abs() < 1e-9)
     }
@@ -171,6 +199,16 @@ mod tests {
         let exact = figures(&rows, &judged, 0.0, "exact", [Some("cloud-only"), Some("cloud-only")]).expect("answers");
         assert!(near(exact.time_to_cloud_only, 1.1) && near(exact.time_to_base, 1.1), "{exact:?}");
         assert!(near(exact.token_time_to_base, 100.0 / 90.0), "{exact:?}");
+    }
+
+    #[test]
+    fn estimates_are_held_against_what_was_measured() {
+        let mut exact = row(0, "exact", &[1], 90.0);
+        let told = ReportComparison { cloud_only_ms: Some(110.0), edge_only_ms: Some(30.0), ..UNTOLD };
+        exact.stats.circumstances.comparison = Some(told);
+        let rows = [exact, row(0, "cloud-only", &[1], 100.0), row(0, "standalone", &[1], 60.0)];
+        let exact = figures(&rows, &vec![judged(1, true); 3], 0.0, "exact", [None, None]).expect("an answer");
+        assert!(near(exact.cloud_only_estimate, 1.1) && near(exact.edge_only_estimate, 0.5), "{exact:?}");
     }
 
     #[test]

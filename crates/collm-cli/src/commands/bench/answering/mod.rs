@@ -19,7 +19,7 @@ pub(super) use self::{
     plan::{Plan, rtt_ms},
     row::Row,
     timetable::Timetable,
-    variant::{CLOUD_ONLY, Variant},
+    variant::{CLOUD_ONLY, STANDALONE, Variant},
 };
 use crate::{args::ExperimentArgs, commands::demo::Scene, experiment::Experiment, ui::progress::ProgressMode};
 

@@ -13,6 +13,9 @@ use crate::{
 /// The whole model in the cloud: what every other way is compared with.
 pub(in crate::commands::bench) const CLOUD_ONLY: &str = "cloud-only";
 
+/// The edge part alone.
+pub(in crate::commands::bench) const STANDALONE: &str = "standalone";
+
 /// A way of answering, under the name that rows, tables and plots use.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::commands::bench) struct Variant {
