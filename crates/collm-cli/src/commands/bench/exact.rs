@@ -3,7 +3,7 @@
 //! Edge and cloud answer every prompt over a link with random delays, greedy and drawn with a seed. Then the same edge process,
 //! with the whole model in place of its part, says what it should have been.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, ensure};
 use collm_core::{
@@ -16,14 +16,16 @@ use serde::{Deserialize, Serialize};
 
 use super::converted;
 use crate::{
-    args::BenchExactArgs,
+    args::{BenchExactArgs, SplitShapeArgs},
     client::{EdgeClient, Prompt, Question},
     commands::{
         demo::{Scene, stage::Stage},
         runtime,
     },
     experiment::{Experiment, fingerprint},
-    models, prompts,
+    models,
+    parts::{self, Cut, Parts},
+    prompts,
     report::{Report, ReportStats},
     ui::{self, progress::ProgressMode, table},
 };
@@ -129,19 +131,27 @@ impl Measuring<'_> {
             return Ok(());
         }
         let folder = tempfile::tempdir().context("no room for a converted model")?;
-        let model = match ty {
-            None => self.args.model.clone(),
-            Some(ty) => {
-                let file = models::open(&models::locate(&self.args.model, self.progress)?.path)?;
-                converted::write(&file, ty, folder.path(), self.progress)?.display().to_string()
-            }
+        let scene = match ty {
+            None => Scene::prepare(&self.args.model, None, self.progress)?,
+            Some(ty) => self.converted_scene(ty, folder.path())?,
         };
-        let scene = Scene::prepare(&model, None, self.progress)?;
         let runtime = runtime()?;
         let mut stage = Stage::open(&scene, LinkSpec::PERFECT, &runtime, self.progress)?;
         self.ask_all(&stage, &exact, &format!("asking edge and cloud, weights {weights}"))?;
         stage.exchange_edge()?;
         self.ask_all(&stage, &whole, &format!("asking the whole model, weights {weights}"))
+    }
+
+    /// The model as another type, cut as it is itself. Fitted exits are of its own weights: exit 2 has the model's own head instead.
+    fn converted_scene(&self, ty: TensorType, folder: &Path) -> anyhow::Result<Scene> {
+        let original = models::locate(&self.args.model, self.progress)?;
+        let cut = Cut::settle(&SplitShapeArgs::of_exits(None), &original, self.progress)?;
+        let cut = Cut { exits: None, ..cut };
+        let file = converted::write(&models::open(&original.path)?, ty, folder, self.progress)?;
+        let model = models::locate(&file.display().to_string(), self.progress)?;
+        let parts = Parts::in_folder(folder);
+        parts::write(&model, &cut, &parts, self.progress)?;
+        Ok(Scene::new(model, parts, cut.upload_at))
     }
 
     /// Answers without a row.
