@@ -25,8 +25,7 @@ pub(crate) fn usage<T>(message: impl Into<String>) -> anyhow::Result<T> {
 /// Prints the failure and its causes; 2 for wrong usage, 1 for everything else. That nobody reads on is none.
 pub(crate) fn report(error: Error) -> ExitCode {
     let error = match error.downcast::<Unusable>() {
-        Ok(Unusable::Settings(usage)) => usage.into(),
-        Ok(unusable @ Unusable::Arguments { .. }) => return unusable.report(),
+        Ok(unusable) => return unusable.report(),
         Err(other) => other,
     };
     if let Some(PrintError::Unread) = error.downcast_ref::<PrintError>() {

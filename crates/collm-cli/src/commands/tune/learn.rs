@@ -43,7 +43,8 @@ impl Tuning<'_> {
     fn fit_head(&self, tail: &[u32]) -> anyhow::Result<Deltas> {
         let Pieces { train, judged } = self.pieces()?;
         let mut step = self.progress.step("computing the tail's states");
-        let mut layers = Healer::new(&self.subject.file, &GgmlRequantize, self.config(tail))?;
+        let config = self.config(tail);
+        let mut layers = Healer::new(&self.subject.file, &GgmlRequantize, config.clone())?;
         let mut pass = |pieces: Vec<Piece>| -> anyhow::Result<Vec<Piece>> {
             let mut passed = Vec::with_capacity(pieces.len());
             for some in pieces.chunks(PASSED_AT_ONCE) {
@@ -55,10 +56,11 @@ impl Tuning<'_> {
         let pieces = Pieces { judged: pass(judged)?, train: pass(train)? };
         drop(layers);
         step.done("took");
-        self.learn_from(&pieces, self.config(&[]), tail, "fitting the exit's head")
+        let without_layers = HealConfig { tail: Vec::new(), ..config };
+        self.learn_from(&pieces, without_layers, tail, "fitting the exit's head")
     }
 
-    fn config(&self, layers: &[u32]) -> HealConfig {
+    fn config(&self, tail: &[u32]) -> HealConfig {
         let Self { args, subject, corpus, .. } = *self;
         let vocabulary = subject.file.hyperparameters().vocabulary as usize;
         HealConfig {
@@ -71,7 +73,7 @@ impl Tuning<'_> {
             top_weight: TOP_WEIGHT,
             seed: args.seed,
             threads: subject.threads.count,
-            ..HealConfig::new(layers.to_vec())
+            ..HealConfig::new(tail.to_vec())
         }
     }
 

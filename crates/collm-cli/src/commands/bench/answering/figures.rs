@@ -6,7 +6,7 @@ use collm_stats::median;
 use serde::Serialize;
 
 use super::{CLOUD_ONLY, Judged, Row, STANDALONE};
-use crate::report::ReportComparison;
+use crate::report::{ReportComparison, ReportStats};
 
 /// The paper's columns (its table 2) and ours. Ratios are medians over answers of as many tokens to the same prompt, so they hold for
 /// variants that answered fewer prompts or in fewer words, too; sums do not.
@@ -63,6 +63,13 @@ pub(in crate::commands::bench) fn figures(
     let own: Vec<(&Row, &Judged)> = rows.iter().zip(judged).filter(|(row, _)| is_of(row, rtt_ms, variant)).collect();
     let [cloud_only, base] = against.map(|name| name.filter(|name| *name != variant));
     let time_to = |other: &str| time_ratio(rows, rtt_ms, variant, other);
+    let token_time_to = |other: &str| {
+        ratio(rows, rtt_ms, [variant, other], |own, other| Some(own.time_per_token_ms? / other.time_per_token_ms?))
+    };
+    let estimate_of = |other: &str, estimate: fn(&ReportComparison) -> Option<f64>| {
+        let told = |own: &ReportStats| estimate(own.circumstances.comparison.as_ref()?);
+        ratio(rows, rtt_ms, [variant, other], |own, other| Some(told(own)? / other.total_ms))
+    };
     let sum = |value: &dyn Fn(&Row) -> f64| own.iter().map(|(row, _)| value(row)).sum::<f64>();
     let mean = |value: &dyn Fn(&Judged) -> Option<f64>| {
         let values: Vec<f64> = own.iter().filter_map(|(_, judged)| value(judged)).collect();
@@ -95,37 +102,27 @@ pub(in crate::commands::bench) fn figures(
         rouge_l_to_reference: mean(&|judged| judged.rouge_l_to_reference),
         time_to_cloud_only: cloud_only.and_then(time_to),
         time_to_base: base.and_then(time_to),
-        token_time_to_base: base.and_then(|other| token_time_ratio(rows, rtt_ms, variant, other)),
+        token_time_to_base: base.and_then(token_time_to),
         cloud_compute_to_cloud_only: cloud_only.and_then(|other| cloud_compute_ratio(rows, rtt_ms, variant, other)),
-        cloud_only_estimate: estimate_ratio(rows, rtt_ms, variant, CLOUD_ONLY, |estimates| estimates.cloud_only_ms),
-        edge_only_estimate: estimate_ratio(rows, rtt_ms, variant, STANDALONE, |estimates| estimates.edge_only_ms),
+        cloud_only_estimate: estimate_of(CLOUD_ONLY, |estimates| estimates.cloud_only_ms),
+        edge_only_estimate: estimate_of(STANDALONE, |estimates| estimates.edge_only_ms),
     })
 }
 
 /// Time of an answer in one way as a multiple of another's at this distance: the median over answers of as many tokens to the same
 /// prompt.
 pub(in crate::commands::bench) fn time_ratio(rows: &[Row], rtt_ms: f64, one: &str, other: &str) -> Option<f64> {
-    median(pairs(rows, rtt_ms, one, other).map(|(one, other)| one.stats.total_ms / other.stats.total_ms))
+    ratio(rows, rtt_ms, [one, other], |one, other| Some(one.total_ms / other.total_ms))
 }
 
-/// The same of the time of a token after the first.
-fn token_time_ratio(rows: &[Row], rtt_ms: f64, one: &str, other: &str) -> Option<f64> {
-    let ratio = |(one, other): (&Row, &Row)| Some(one.stats.time_per_token_ms? / other.stats.time_per_token_ms?);
-    median(pairs(rows, rtt_ms, one, other).filter_map(ratio))
-}
-
-/// What answers in one way estimate that another would have taken, as a multiple of what it took: the median over the same pairs.
-fn estimate_ratio(
+/// The median over pairs of what is a multiple of what, where both are known.
+fn ratio(
     rows: &[Row],
     rtt_ms: f64,
-    one: &str,
-    other: &str,
-    estimate: impl Fn(&ReportComparison) -> Option<f64>,
+    [one, other]: [&str; 2],
+    of: impl Fn(&ReportStats, &ReportStats) -> Option<f64>,
 ) -> Option<f64> {
-    let ratio = |(one, other): (&Row, &Row)| {
-        Some(estimate(one.stats.circumstances.comparison.as_ref()?)? / other.stats.total_ms)
-    };
-    median(pairs(rows, rtt_ms, one, other).filter_map(ratio))
+    median(pairs(rows, rtt_ms, one, other).filter_map(|(one, other)| of(&one.stats, &other.stats)))
 }
 
 /// Cloud compute of one way as a multiple of another's, over the same answers.
